@@ -1,0 +1,106 @@
+"""``python -m service``: start the store if need be, load keys and policies, serve.
+
+Every limit is explicit. A start that cannot be safe ends with one sentence and exit status 2.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import uvicorn
+
+from service import auth
+from service.app import create_app
+from service.core.baselines import BASELINES
+from service.core.contract import fingerprint
+from service.desk import Installed
+from service.embedded import EmbeddedError, EmbeddedValkey
+from service.onnx_policy import ModelRefused, load
+from service.settings import Settings
+from service.store import RedisStore
+from service.telemetry import configure_logs
+
+EXIT_UNSAFE = 2
+KEEP_ALIVE_S = 65
+BACKLOG = 512
+HEADER_BYTES_MAX = 16_384
+
+
+class StartRefused(Exception):
+    """The service cannot start safely; the message says what to change."""
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    try:
+        with ExitStack() as stack:
+            _serve(Settings(), stack)
+    except (StartRefused, EmbeddedError, ModelRefused, auth.KeysRefused) as refused:
+        print(f"concord cannot start: {refused}", file=sys.stderr)
+        sys.exit(EXIT_UNSAFE)
+
+
+def _serve(settings: Settings, stack: ExitStack) -> None:
+    configure_logs(settings.log_level)
+    keyring = _keyring(settings)
+    policies = installed(settings.models_dir)
+    url = settings.redis_url or _embedded(settings, stack)
+    store = RedisStore(url, timeout_s=settings.store_wait_s_max)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(settings, store, policies, keyring),
+            host=settings.host,
+            port=settings.port,
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            h11_max_incomplete_event_size=HEADER_BYTES_MAX,
+        )
+    )
+    server.run()
+    if not server.started:
+        raise StartRefused("see the log line above")
+
+
+def _embedded(settings: Settings, stack: ExitStack) -> str:
+    """The embedded store's address; the store ends with this process."""
+    store = EmbeddedValkey(settings.data_dir / "store")
+    stack.callback(store.stop)
+    store.start()
+    return store.url
+
+
+def installed(models_dir: Path) -> dict[str, Installed]:
+    """The policies that a day may name: the schedules and the exchange of the shipped model."""
+    rules = {
+        name: Installed(policy, {"name": name, "version": "1", "fingerprint": fingerprint()[:16]})
+        for name, policy in BASELINES.items()
+    }
+    model = load(models_dir)
+    told = {"name": model.name, "version": model.version, "fingerprint": model.fingerprint}
+    return rules | {"iac": Installed(model, told)}
+
+
+def _keyring(settings: Settings) -> auth.Keyring:
+    keys = settings.keys_file or settings.data_dir / "keys.json"
+    if not keys.exists():
+        secret = settings.bootstrap_key_file
+        if secret is None and not settings.loopback:
+            raise StartRefused(
+                f"there are no API keys at {keys}: provide CONCORD_KEYS_FILE, or let a first key "
+                "be written by setting CONCORD_BOOTSTRAP_KEY_FILE to a private path"
+            )
+        auth.bootstrap(keys, secret or settings.data_dir / "dev.key")
+    return auth.load(keys)
+
+
+if __name__ == "__main__":
+    main()

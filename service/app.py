@@ -1,0 +1,149 @@
+"""The application: its parts put together, its errors answered. Imports fastapi and the service.
+
+``create_app`` is a factory: nothing happens at import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypedDict
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+
+from service import __version__
+from service.auth import Keyring
+from service.commits import Store, StoreUnavailable
+from service.core.units import InvariantViolation
+from service.desk import Desk, Installed, unavailable
+from service.errors import MEDIA_TYPE, RETRY_AFTER_S, Code, Problem
+from service.routes import router
+from service.settings import Settings
+from service.telemetry import METRICS_TYPE, Observed, Telemetry
+from service.wire import schemas
+
+_HTTP_CODES = {404: Code.PATH_NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED}
+
+
+class Parts(TypedDict):
+    """What every request can reach."""
+
+    desk: Desk
+    keyring: Keyring
+    settings: Settings
+
+
+class Unsafe(Exception):
+    """The service must not start: its store would not keep what it acknowledges."""
+
+
+def create_app(
+    settings: Settings,
+    store: Store,
+    policies: Mapping[str, Installed],
+    keyring: Keyring,
+) -> FastAPI:
+    """The service over ``store``; raises Unsafe at start-up when the store is not durable."""
+    telemetry = Telemetry()
+    desk = Desk(store, policies, settings.days_cached_max, telemetry.committed)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[Parts]:
+        problems = await store.durability_problems()
+        if problems:
+            raise Unsafe("; ".join(problems))
+        telemetry.ready.set(1)
+        telemetry.note("ready", policies=sorted(policies))
+        yield {"desk": desk, "keyring": keyring, "settings": settings}
+        await store.close()
+
+    app = FastAPI(
+        title="Concord",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.include_router(router)
+    _add_probes(app, store, telemetry)
+    _add_error_handlers(app, telemetry)
+    _describe_bodies(app)
+    app.add_middleware(
+        Observed,
+        telemetry=telemetry,
+        requests_max=settings.connections_max,
+    )
+    return app
+
+
+def _add_probes(app: FastAPI, store: Store, telemetry: Telemetry) -> None:
+    @app.get("/livez")
+    async def livez() -> Response:
+        """The process answers."""
+        return Response(b"ok\n", media_type="text/plain")
+
+    @app.get("/readyz")
+    async def readyz() -> Response:
+        """The policies are warm and the store keeps what it acknowledges."""
+        problems = await store.durability_problems()
+        telemetry.ready.set(0 if problems else 1)
+        if problems:
+            raise Problem(Code.NOT_READY, "the store is not safe", problems=problems)
+        return Response(b"ready\n", media_type="text/plain")
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        """Prometheus metrics."""
+        return Response(telemetry.expose(), headers={"content-type": METRICS_TYPE})
+
+
+def _add_error_handlers(app: FastAPI, telemetry: Telemetry) -> None:
+    def handler(translate: Callable[[Any], Problem]) -> Callable[[Request, Exception], Response]:
+        return lambda request, error: _problem(request, translate(error))
+
+    def law_broken(error: InvariantViolation) -> Problem:
+        telemetry.failed("law broken", error)
+        return Problem(Code.LAW_BROKEN, "nothing was changed; report this with the instance")
+
+    def internal(error: Exception) -> Problem:
+        telemetry.failed("failure", error)
+        return Problem(Code.INTERNAL, "repeat the request; report this with the instance")
+
+    def store_away(error: StoreUnavailable) -> Problem:
+        telemetry.failed("store unavailable", error)
+        return unavailable(error)
+
+    app.add_exception_handler(Problem, handler(lambda problem: problem))
+    app.add_exception_handler(HTTPException, handler(_http_problem))
+    app.add_exception_handler(InvariantViolation, handler(law_broken))
+    app.add_exception_handler(StoreUnavailable, handler(store_away))
+    app.add_exception_handler(Exception, handler(internal))
+
+
+def _http_problem(error: HTTPException) -> Problem:
+    code = _HTTP_CODES.get(error.status_code, Code.PATH_NOT_FOUND)
+    return Problem(code, "see docs/api.md for paths and methods")
+
+
+def _problem(request: Request, problem: Problem) -> Response:
+    headers = {}
+    if problem.status == 503:
+        headers["retry-after"] = str(RETRY_AFTER_S)
+    if problem.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    body = problem.body(request.state.request_id)
+    return Response(body, problem.status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def _describe_bodies(app: FastAPI) -> None:
+    """Put the models of the bodies, which routes read themselves, into the OpenAPI document."""
+    describe = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = describe()
+        document.setdefault("components", {}).setdefault("schemas", {}).update(schemas())
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

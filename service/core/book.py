@@ -1,0 +1,234 @@
+"""The children at the market and what the broker reports of them. Imports day, market, units.
+
+A day counts working volume per order; the book remembers which child it belongs to, so that a
+report for one child ends that child only. Reports are facts: a late fill, or one beyond what is
+working, is booked and alarmed. Only a report that contradicts itself or the book is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+import numpy as np
+
+from service.core.day import BUY, Day
+from service.core.market import Fills
+from service.core.units import buy_cost_minor, ceil_div, sell_proceeds_minor
+
+
+class ExecType(StrEnum):
+    """FIX ExecType (150) of a report. TRADE is a fill of any size; FILL completes its child."""
+
+    PARTIAL_FILL = "PARTIAL_FILL"
+    FILL = "FILL"
+    TRADE = "TRADE"
+    CANCELED = "CANCELED"
+    REJECTED = "REJECTED"
+    EXPIRED = "EXPIRED"
+    DONE_FOR_DAY = "DONE_FOR_DAY"
+
+
+TRADES = frozenset({ExecType.PARTIAL_FILL, ExecType.FILL, ExecType.TRADE})
+"""The types that carry a fill; every other type ends its child."""
+
+
+class AlarmCode(StrEnum):
+    """Facts that a desk should look at."""
+
+    LATE_FILL = "LATE_FILL"
+    OVERFILL = "OVERFILL"
+    PROTECT_BREACH = "PROTECT_BREACH"
+    CASH_BREACH = "CASH_BREACH"
+    NOTHING_WORKING = "NOTHING_WORKING"
+    AFTER_CLOSE = "AFTER_CLOSE"
+
+
+ALARMS = {
+    AlarmCode.LATE_FILL: "shares filled, shares that were still working",
+    AlarmCode.OVERFILL: "shares filled and working, the order's quantity",
+    AlarmCode.PROTECT_BREACH: "the fill's price, the price that protected the child (ticks)",
+    AlarmCode.CASH_BREACH: "free cash after the fill, zero (minor units)",
+    AlarmCode.NOTHING_WORKING: "the step of the child that a report ended, zero shares working",
+    AlarmCode.AFTER_CLOSE: "the step at which the day was closed, zero",
+}
+"""The two numbers of each alarm, in the order (observed, limit)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """Volume at the market: ``open_qty`` shares of order number ``order`` sent at ``step``."""
+
+    order: int
+    step: int
+    open_qty: int
+    protect_px: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One execution report; ``step`` None where the caller named the order, not the child."""
+
+    exec_id: str
+    order: int
+    step: int | None
+    exec_type: ExecType
+    qty: int
+    px: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """A fact to look at, with the two numbers that ALARMS names."""
+
+    code: AlarmCode
+    order: int
+    exec_id: str
+    observed: int
+    limit: int
+
+
+class ReportRefused(Exception):
+    """Report number ``index`` contradicts itself or the book."""
+
+    def __init__(self, index: int, why: str) -> None:
+        super().__init__(why)
+        self.index = index
+        self.why = why
+
+
+@dataclass(frozen=True, slots=True)
+class Booked:
+    """What reports amount to: fills to settle, the children left, alarms, a broken promise."""
+
+    fills: Fills
+    children: tuple[Child, ...]
+    alarms: tuple[Alarm, ...]
+    breached: bool
+
+
+@dataclass(slots=True)
+class _Ledger:
+    """Sums per order while reports are read one by one."""
+
+    children: list[Child]
+    qty: list[int]
+    notional: list[int]
+    cash_minor: list[int]
+    beyond_qty: list[int]
+    ended_qty: list[int]
+    alarms: list[Alarm] = field(default_factory=list)
+    breached: bool = False
+
+
+def send(
+    children: Iterable[Child], step: int, qty: np.ndarray, px: np.ndarray
+) -> tuple[Child, ...]:
+    """The book after decision ``step`` sent ``qty`` ``[N]`` shares under ``px`` ``[N]`` ticks."""
+    (sent,) = np.nonzero(qty)
+    fresh = (Child(int(i), step, int(qty[i]), int(px[i])) for i in sent)
+    return (*children, *fresh)
+
+
+def book_reports(day: Day, children: Sequence[Child], reports: Sequence[Report]) -> Booked:
+    """Book ``reports`` in their order; raises ReportRefused and books nothing if one is wrong."""
+    n = day.cum_qty.shape[-1]
+    ledger = _Ledger(list(children), [0] * n, [0] * n, [0] * n, [0] * n, [0] * n)
+    for index, report in enumerate(reports):
+        named = _named_children(ledger.children, report)
+        if report.exec_type in TRADES:
+            _book_trade(day, ledger, index, report, named)
+        else:
+            _book_end(ledger, report, named)
+    return _booked(day, ledger)
+
+
+def _named_children(children: list[Child], report: Report) -> list[int]:
+    """Positions of the children that a report speaks of, oldest first."""
+    return [
+        i
+        for i, child in enumerate(children)
+        if child.order == report.order and report.step in (None, child.step) and child.open_qty
+    ]
+
+
+def _book_trade(day: Day, ledger: _Ledger, index: int, report: Report, named: list[int]) -> None:
+    working = sum(ledger.children[i].open_qty for i in named)
+    if report.exec_type is ExecType.FILL and report.qty < working:
+        raise ReportRefused(
+            index,
+            f"FILL completes its child, but {working} shares are working and {report.qty} are "
+            "reported; send PARTIAL_FILL or TRADE, or CANCELED for the rest first",
+        )
+    _watch_price(day, ledger, report, named)
+    left = report.qty
+    for i in named:
+        child = ledger.children[i]
+        taken = min(left, child.open_qty)
+        ledger.children[i] = replace(child, open_qty=child.open_qty - taken)
+        left -= taken
+    _add_money(day, ledger, report)
+    ledger.beyond_qty[report.order] += left
+    if left:
+        _alarm(ledger, AlarmCode.LATE_FILL, report, report.qty, working)
+
+
+def _watch_price(day: Day, ledger: _Ledger, report: Report, named: list[int]) -> None:
+    buy = int(day.orders.side[report.order]) == BUY
+    if named:
+        protect = ledger.children[named[0]].protect_px
+    else:  # a late fill: the order's last protecting price is the best knowledge left
+        protect = int(day.protect_px[report.order])
+    if protect and (report.px > protect if buy else report.px < protect):
+        ledger.breached = True
+        _alarm(ledger, AlarmCode.PROTECT_BREACH, report, report.px, protect)
+
+
+def _add_money(day: Day, ledger: _Ledger, report: Report) -> None:
+    order, ticks = report.order, day.rules.ticks_per_minor
+    buy = int(day.orders.side[order]) == BUY
+    money = buy_cost_minor if buy else sell_proceeds_minor
+    ledger.qty[order] += report.qty
+    ledger.notional[order] += report.qty * report.px
+    ledger.cash_minor[order] += money(report.qty, report.px, ticks)
+
+
+def _book_end(ledger: _Ledger, report: Report, named: list[int]) -> None:
+    if not named:
+        _alarm(ledger, AlarmCode.NOTHING_WORKING, report, report.step or 0, 0)
+    for i in named:
+        ledger.ended_qty[report.order] += ledger.children[i].open_qty
+        ledger.children[i] = replace(ledger.children[i], open_qty=0)
+
+
+def _alarm(ledger: _Ledger, code: AlarmCode, report: Report, observed: int, limit: int) -> None:
+    ledger.alarms.append(Alarm(code, report.order, report.exec_id, observed, limit))
+
+
+def _booked(day: Day, ledger: _Ledger) -> Booked:
+    still = tuple(child for child in ledger.children if child.open_qty)
+    sums = (ledger.qty, ledger.notional, ledger.cash_minor, ledger.beyond_qty, ledger.ended_qty)
+    qty, notional, cash, beyond, ended = (np.array(column, dtype=np.int64) for column in sums)
+    fills = Fills(qty, notional, cash, beyond, ended, reserves(day, still))
+    return Booked(fills, still, tuple(ledger.alarms), ledger.breached)
+
+
+def reserves(day: Day, children: Iterable[Child]) -> np.ndarray:
+    """Cash reserved by the working buys among ``children``, minor units; int64 ``[N]``."""
+    reserved, ticks = np.zeros(day.cum_qty.shape, dtype=np.int64), day.rules.ticks_per_minor
+    for child in children:
+        if day.orders.side[child.order] == BUY:
+            reserved[child.order] += child.open_qty * ceil_div(child.protect_px, ticks)
+    return reserved
+
+
+def settlement_alarms(before: Day, after: Day) -> tuple[Alarm, ...]:
+    """Alarms that only the settled day shows: targets passed and cash below its reserves."""
+    passed = np.nonzero((after.overfill > 0) & (after.overfill > before.overfill))[0]
+    held, target = after.cum_qty + after.working, after.orders.order_qty
+    alarms = [Alarm(AlarmCode.OVERFILL, int(i), "", int(held[i]), int(target[i])) for i in passed]
+    free = int(after.free_cash_minor)
+    if free < 0 and free < int(before.free_cash_minor):
+        alarms.append(Alarm(AlarmCode.CASH_BREACH, -1, "", free, 0))
+    return tuple(alarms)

@@ -1,0 +1,279 @@
+"""A trading day: its orders, rules and state, and every way a day follows from a day.
+
+Imports market, contract and units. Only this module constructs a successor :class:`Day`; the
+functions below are the transitions, and TRANSITIONS says which status allows which.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from service.core.market import Fills, Snapshot
+from service.core.units import Array, check, namespace
+
+BUY = -1
+"""Acquire: the paper's d = -1."""
+SELL = 1
+"""Liquidate: the paper's d = +1."""
+
+
+class Status(StrEnum):
+    """Life of a day."""
+
+    OPEN = "OPEN"
+    CLOSED = "CLOSED"
+
+
+class Trading(StrEnum):
+    """What a day may do, strictest last: REDUCING lets liquidations through, HALTED nothing."""
+
+    ACTIVE = "ACTIVE"
+    REDUCING = "REDUCING"
+    HALTED = "HALTED"
+
+
+class Proceeds(StrEnum):
+    """When sales pay: once their fills are reported, or within the step (the paper's setting)."""
+
+    REPORTED = "reported"
+    SAME_STEP = "same_step"
+
+
+TRANSITIONS = {
+    (Status.OPEN, "mark"): Status.OPEN,
+    (Status.OPEN, "place"): Status.OPEN,
+    (Status.OPEN, "settle"): Status.OPEN,
+    (Status.OPEN, "close"): Status.CLOSED,
+    (Status.CLOSED, "settle"): Status.CLOSED,  # an execution is a fact, also after the close
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What the portfolio manager asked for; int64 ``[..., N]``, sorted by cl_ord_id.
+
+    ``side`` is BUY or SELL, ``limit_px`` is in ticks (0: none), the window of an order is the
+    decisions ``start_step..end_step`` inclusive, counted from 1; ``live`` (bool) is False for
+    padding. Reference data: ``prev_close`` in ticks, ``adv_qty`` in shares a day (0: unknown),
+    ``vol_ppm`` the daily volatility, ``profile_ppm`` ``[..., T, N]`` the share of the day's volume
+    by step.
+    """
+
+    side: Array
+    order_qty: Array
+    lot: Array
+    limit_px: Array
+    start_step: Array
+    end_step: Array
+    live: Array
+    prev_close: Array
+    adv_qty: Array
+    vol_ppm: Array
+    profile_ppm: Array
+
+    @property
+    def window(self) -> Array:
+        """Decisions in each order's window; int64 ``[..., N]``."""
+        return self.end_step - self.start_step + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What holds for the whole day.
+
+    ``steps`` decisions T, ``ticks_per_minor`` ticks in one minor unit, ``cash_buffer_bp`` how far
+    above the last price a buy reserves cash, and the hard limits of one child order.
+    """
+
+    steps: int
+    ticks_per_minor: int
+    cash_buffer_bp: int
+    child_qty_max: int
+    child_notional_minor_max: int
+    participation_ppm_max: int
+    proceeds: Proceeds = Proceeds.REPORTED
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """The state of a day after ``step`` decisions. int64 ``[..., N]`` unless said otherwise.
+
+    Orders: ``cum_qty`` filled for ``cum_notional`` (ticks x shares), ``working`` at the market
+    under ``protect_px``, ``reserved_minor`` cash held for working buys. Cash ``[...]``:
+    ``cash_minor``, its low-water mark ``min_cash_minor``, ``conflicts`` steps in which the cash
+    rule cut a buy, ``breached`` (bool) whether a reported fact broke a promise.
+    Tape since the order's start: arrival, last, highest and lowest price, sum and number of
+    interval prices, last bar.
+    """
+
+    orders: Orders
+    rules: Rules
+    status: Status
+    trading: Trading
+    step: int
+    cash_minor: Array
+    min_cash_minor: Array
+    conflicts: Array
+    breached: Array
+    cum_qty: Array
+    cum_notional: Array
+    working: Array
+    protect_px: Array
+    reserved_minor: Array
+    arrival_px: Array
+    last_px: Array
+    high_px: Array
+    low_px: Array
+    sum_px: Array
+    intervals: Array
+    move_px: Array
+    bar_range: Array
+    bar_volume: Array
+    tradable: Array
+    halted: Array
+
+    @property
+    def remaining(self) -> Array:
+        """Shares neither filled nor working, never negative; int64 ``[..., N]``."""
+        return _positive(self.orders.order_qty - self.cum_qty - self.working)
+
+    @property
+    def overfill(self) -> Array:
+        """Shares filled or working beyond the target; int64 ``[..., N]``."""
+        return _positive(self.cum_qty + self.working - self.orders.order_qty)
+
+    @property
+    def force_step(self) -> Array:
+        """The decision from which all that remains must go out; int64 ``[..., N]``.
+
+        Buys at their last decision. Sales one decision before the day's last where their proceeds
+        count only once reported, so that the last buys can be paid (never before their window).
+        """
+        xp, orders = namespace(self.cum_qty), self.orders
+        if self.rules.proceeds is Proceeds.SAME_STEP:
+            return orders.end_step
+        early = xp.clip(orders.end_step, max=max(self.rules.steps - 1, 1))
+        return xp.where(orders.side == SELL, xp.maximum(early, orders.start_step), orders.end_step)
+
+    @property
+    def free_cash_minor(self) -> Array:
+        """Cash that no working buy has reserved; int64 ``[...]``."""
+        xp = namespace(self.cum_qty)
+        return self.cash_minor - xp.sum(self.reserved_minor, axis=-1)
+
+
+def _positive(quantity: Array) -> Array:
+    xp = namespace(quantity)
+    return xp.where(quantity > 0, quantity, xp.zeros_like(quantity))
+
+
+def _allowed(day: Day, transition: str) -> Status:
+    status = TRANSITIONS.get((day.status, transition))
+    check(status is not None, f"a {day.status} day cannot {transition}")
+    return status or day.status
+
+
+def open_day(orders: Orders, rules: Rules, cash_minor: Array) -> Day:
+    """A day before its first decision; ``cash_minor`` int64 ``[...]``."""
+    xp = namespace(orders.side)
+    nothing = xp.zeros_like(orders.order_qty)
+    return Day(
+        orders=orders,
+        rules=rules,
+        status=Status.OPEN,
+        trading=Trading.ACTIVE,
+        step=0,
+        cash_minor=cash_minor,
+        min_cash_minor=cash_minor,
+        conflicts=cash_minor * 0,
+        breached=cash_minor < 0,
+        cum_qty=nothing,
+        cum_notional=nothing,
+        working=nothing,
+        protect_px=nothing,
+        reserved_minor=nothing,
+        arrival_px=nothing,
+        last_px=nothing,
+        high_px=nothing,
+        low_px=nothing,
+        sum_px=nothing,
+        intervals=nothing,
+        move_px=nothing,
+        bar_range=nothing,
+        bar_volume=nothing,
+        tradable=nothing > 0,
+        halted=nothing > 0,
+    )
+
+
+def mark(day: Day, snapshot: Snapshot) -> Day:
+    """The day with ``snapshot`` written on its tape, before decision ``day.step + 1``."""
+    status = _allowed(day, "mark")
+    xp = namespace(snapshot.close)
+    decision = day.step + 1
+    before = decision <= day.orders.start_step  # nothing of the order's own window has passed
+    traded = ~before & ~snapshot.halted & (snapshot.volume > 0)
+    counted = traded & (decision - 1 <= day.orders.end_step)
+    reference = xp.where(day.last_px > 0, day.last_px, snapshot.close)
+    return replace(
+        day,
+        status=status,
+        arrival_px=xp.where(before, snapshot.close, day.arrival_px),
+        last_px=snapshot.close,
+        high_px=xp.where(before, snapshot.close, xp.maximum(day.high_px, snapshot.high)),
+        low_px=xp.where(before, snapshot.close, xp.minimum(day.low_px, snapshot.low)),
+        sum_px=day.sum_px + xp.where(counted, snapshot.price, xp.zeros_like(snapshot.price)),
+        intervals=day.intervals + xp.astype(counted, day.intervals.dtype),
+        move_px=snapshot.close - reference,
+        bar_range=snapshot.high - snapshot.low,
+        bar_volume=snapshot.volume,
+        tradable=~snapshot.halted & ((snapshot.volume > 0) | (decision == 1)),
+        halted=snapshot.halted,
+    )
+
+
+def place(day: Day, child_qty: Array, protect_px: Array, reserve_minor: Array, cut: Array) -> Day:
+    """The day after its next decision put ``child_qty`` to work; ``cut`` is bool ``[...]``."""
+    status = _allowed(day, "place")
+    xp = namespace(child_qty)
+    fresh = day.working == 0
+    check(day.step < day.rules.steps, "no decision after the last step")
+    return replace(
+        day,
+        status=status,
+        step=day.step + 1,
+        conflicts=day.conflicts + xp.astype(cut, day.conflicts.dtype),
+        working=day.working + child_qty,
+        protect_px=xp.where(fresh, protect_px, xp.maximum(day.protect_px, protect_px)),
+        reserved_minor=day.reserved_minor + reserve_minor,
+    )
+
+
+def settle(day: Day, fills: Fills, breached: Array | None = None) -> Day:
+    """The day after ``fills``: cash by the paper's recursion, working volume given back."""
+    status = _allowed(day, "settle")
+    xp = namespace(fills.qty)
+    flow = xp.sum(day.orders.side * fills.cash_minor, axis=-1)
+    cash = day.cash_minor + flow
+    return replace(
+        day,
+        status=status,
+        cash_minor=cash,
+        min_cash_minor=xp.minimum(xp.asarray(day.min_cash_minor), xp.asarray(cash)),
+        breached=day.breached if breached is None else day.breached | breached,
+        cum_qty=day.cum_qty + fills.qty,
+        cum_notional=day.cum_notional + fills.notional,
+        working=day.working - (fills.qty - fills.beyond_qty) - fills.ended_qty,
+        reserved_minor=fills.reserved_minor,
+    )
+
+
+def with_trading(day: Day, trading: Trading) -> Day:
+    """The day under another trading state."""
+    return replace(day, trading=trading)
+
+
+def close(day: Day) -> Day:
+    """The day after its close; what is not filled then is its shortfall."""
+    return replace(day, status=_allowed(day, "close"))

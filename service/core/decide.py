@@ -1,0 +1,45 @@
+"""The spine: one decision. Imports the rest of the core but laws and metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from service.core.allocate import Decision, allocate
+from service.core.baselines import twap
+from service.core.day import Day, mark, place
+from service.core.limits import protection
+from service.core.market import Snapshot
+from service.core.observe import Observation, observe
+from service.core.policy import Intent, Policy, PolicyFailed
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """One decision and all that led to it.
+
+    ``seen`` is the day with the snapshot on its tape, ``after`` the day with the children working;
+    ``failure`` says why the policy's wish was replaced by the TWAP's, None where it was not.
+    """
+
+    seen: Day
+    observation: Observation
+    intent: Intent
+    decision: Decision
+    after: Day
+    failure: str | None = None
+
+
+def decide(day: Day, snapshot: Snapshot, policy: Policy) -> Decided:
+    """Take decision ``day.step + 1`` on ``snapshot``; a failing policy is replaced by TWAP."""
+    seen = mark(day, snapshot)
+    observation = observe(seen)
+    failure = None
+    try:
+        intent = policy(seen, observation)
+    except PolicyFailed as error:
+        failure, intent = str(error), twap(seen, observation)
+    decision = allocate(seen, intent.wish, protection(seen))
+    after = place(
+        seen, decision.child_qty, decision.protect_px, decision.reserve_minor, decision.cut
+    )
+    return Decided(seen, observation, intent, decision, after, failure)

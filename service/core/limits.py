@@ -1,0 +1,73 @@
+"""Pre-trade limits: prices that protect a child, and the largest child. Imports day and units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from service.core.day import BUY, Day
+from service.core.units import (
+    BP,
+    CASH_MINOR_MAX,
+    PPM,
+    QTY_MAX,
+    Array,
+    ceil_div,
+    namespace,
+)
+
+CASH_BUFFER_BP_DEFAULT = 100
+CASH_BUFFER_BP_MAX = 5_000
+"""A buy may reserve at most 1.5 times its last price."""
+CHILD_QTY_MAX = QTY_MAX
+CHILD_NOTIONAL_MINOR_MAX = CASH_MINOR_MAX
+PARTICIPATION_PPM_MAX = PPM
+"""Children are at most the whole volume that the interval is expected to trade."""
+
+
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """Prices of the children of one decision in ticks; int64 ``[..., N]``.
+
+    ``protect_px`` goes to the market: no fill of a buy above it, none of a sale below it (0: none).
+    ``reserve_px`` is the price at which a buy reserves cash: ``protect_px`` rounded up to whole
+    minor units, so that no split into executions, each rounded up, can cost more.
+    """
+
+    protect_px: Array
+    reserve_px: Array
+
+
+def protection(day: Day) -> Protection:
+    """Protect buys at the lower of their limit and last x (1 + cash_buffer_bp), sales at theirs."""
+    xp, limit = namespace(day.last_px), day.orders.limit_px
+    buffered = day.last_px * (BP + day.rules.cash_buffer_bp) // BP
+    capped = xp.where(limit > 0, xp.minimum(limit, buffered), buffered)
+    protect = xp.where(day.orders.side == BUY, capped, limit)
+    ticks = day.rules.ticks_per_minor
+    return Protection(protect, ceil_div(protect, ticks) * ticks)
+
+
+def through_limit(day: Day) -> Array:
+    """Where the last price is worse than the order's limit; bool ``[..., N]``."""
+    limit, last, buys = day.orders.limit_px, day.last_px, day.orders.side == BUY
+    return (limit > 0) & ((buys & (last > limit)) | (~buys & (last < limit)))
+
+
+def notional_qty_max(day: Day) -> Array:
+    """The most shares whose value at the last price keeps the notional cap; int64 ``[..., N]``."""
+    xp = namespace(day.last_px)
+    cap = day.rules.child_notional_minor_max * day.rules.ticks_per_minor
+    return cap // xp.clip(day.last_px, min=1)
+
+
+def volume_qty_max(day: Day) -> Array:
+    """The most shares that the participation cap allows in the coming interval; int64 ``[..., N]``.
+
+    The expected volume is average daily volume x profile; an order without a known average daily
+    volume is not capped.
+    """
+    xp, orders = namespace(day.last_px), day.orders
+    coming = min(day.step, day.rules.steps - 1)
+    expected = orders.adv_qty * orders.profile_ppm[..., coming, :] // PPM
+    allowed = expected * day.rules.participation_ppm_max // PPM
+    return xp.where(orders.adv_qty > 0, allowed, xp.zeros_like(allowed) + QTY_MAX)

@@ -1,0 +1,55 @@
+"""How well a day was executed: the paper's metrics from a day's state. Imports day and units.
+
+Formulas: paper section 6 (EG, POS, GLR, TOC, ARR). A volume that was not filled is marked at the
+last interval's price and reported beside EG as completion. float64 arrays ``[..., N]``.
+"""
+
+from __future__ import annotations
+
+from service.core.day import Day
+from service.core.units import BP, Array, namespace
+
+
+def twap_price(day: Day) -> Array:
+    """Mean interval price over the order's window in ticks; the arrival price where none traded."""
+    xp = namespace(day.cum_qty)
+    count = xp.astype(xp.clip(day.intervals, min=1), xp.float64)
+    mean = xp.astype(day.sum_px, xp.float64) / count
+    return xp.where(day.intervals > 0, mean, xp.astype(day.arrival_px, xp.float64))
+
+
+def average_price(day: Day) -> Array:
+    """Average price of the whole target in ticks, what is not filled marked at the last price."""
+    xp = namespace(day.cum_qty)
+    marked = day.cum_notional + (day.remaining + day.working) * day.last_px
+    whole = xp.clip(day.cum_qty + day.remaining + day.working, min=1)
+    return xp.astype(marked, xp.float64) / xp.astype(whole, xp.float64)
+
+
+def execution_gain_bp(day: Day) -> Array:
+    """EG of every order against its TWAP: 1e4 d (p - p_twap) / p_twap."""
+    xp = namespace(day.cum_qty)
+    base = twap_price(day)
+    gain = BP * xp.astype(day.orders.side, xp.float64) * (average_price(day) - base)
+    return xp.where(base > 0, gain / xp.where(base > 0, base, 1.0), 0.0)
+
+
+def slippage_arrival_bp(day: Day) -> Array:
+    """Cost against the arrival price, positive when worse: -1e4 d (p - p_0) / p_0."""
+    xp = namespace(day.cum_qty)
+    base = xp.astype(day.arrival_px, xp.float64)
+    cost = -BP * xp.astype(day.orders.side, xp.float64) * (average_price(day) - base)
+    return xp.where(base > 0, cost / xp.where(base > 0, base, 1.0), 0.0)
+
+
+def filled_share(day: Day) -> Array:
+    """Filled share of each target, above 1 where overfilled."""
+    xp = namespace(day.cum_qty)
+    whole = xp.clip(day.orders.order_qty, min=1)  # padding has no target
+    return xp.astype(day.cum_qty, xp.float64) / xp.astype(whole, xp.float64)
+
+
+def conflict_share(day: Day) -> Array:
+    """TOC: share of the day's steps in which the cash rule cut a buy; float64 ``[...]``."""
+    xp = namespace(day.cum_qty)
+    return xp.astype(xp.asarray(day.conflicts), xp.float64) / day.rules.steps

@@ -1,0 +1,351 @@
+"""The commands of a day: load, plan, commit, answer. Imports commits, plans, live, wire, errors.
+
+Every command has a natural key and goes through the store's one compare-and-set, so the order is
+always compute, commit (durable), answer. A lost race answers the winner's bytes; a store that does
+not answer leaves the command in doubt and the caller repeats it safely.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import orjson
+
+from service import plans, render
+from service.commits import (
+    Commit,
+    Committed,
+    Conflict,
+    Loaded,
+    Replayed,
+    Stale,
+    StateMoved,
+    Store,
+    StoreUnavailable,
+    day_key,
+    digest_field,
+    reply_field,
+)
+from service.core.day import Status, Trading
+from service.core.policy import Policy
+from service.errors import Code, Problem
+from service.live import FIXED, STATE, LiveDay, unpack
+from service.plans import Effect, exec_field, request_field, rounds_field
+from service.wire import Close, Execution, ExecutionBatch, OpenDay, Step, read
+
+ATTEMPTS_MAX = 8
+"""How often a command is planned anew when the day or the trading state moves under it."""
+NEW = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """A policy by its name, with what a reply says of it."""
+
+    policy: Policy
+    model: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A reply: ``replayed`` when the command had been carried out before."""
+
+    body: bytes
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A day as last seen: ``live`` is None where there is none."""
+
+    seq: int
+    live: LiveDay | None
+    state: str
+    known: Mapping[str, bytes]
+
+
+Plan = Callable[[_Held], Effect]
+
+
+class Watcher(Protocol):
+    """Told of every commit, after it is durable (telemetry)."""
+
+    def __call__(self, client: str, day_id: str, command: str, effect: Effect) -> None:
+        """Take note."""
+        ...
+
+
+class Desk:
+    """All days of all clients over one store."""
+
+    def __init__(
+        self,
+        store: Store,
+        policies: Mapping[str, Installed],
+        days_cached_max: int,
+        watcher: Watcher,
+    ) -> None:
+        self._store = store
+        self._policies = policies
+        self._cache: OrderedDict[tuple[str, str], _Held] = OrderedDict()
+        self._locks: dict[tuple[str, str], tuple[asyncio.Lock, int]] = {}
+        self._days_cached_max = days_cached_max
+        self._watcher = watcher
+
+    async def open(self, client: str, day_id: str, raw: bytes) -> Answer:
+        """Open a day; the same body again answers the same bytes."""
+        body = read(OpenDay, raw)
+        model = self._installed(body.policy).model
+
+        def plan(held: _Held) -> Effect:
+            return plans.open_day(day_id, body, model, Trading(held.state))
+
+        return await self._run(client, day_id, "open", raw, plan, opening=True)
+
+    async def step(self, client: str, day_id: str, n: int, raw: bytes) -> Answer:
+        """Take decision ``n``."""
+        body = read(Step, raw)
+
+        def plan(held: _Held) -> Effect:
+            live = _there(held)
+            policy = self._pinned(live)
+            trading = Trading(held.state)
+            return plans.step(day_id, live, n, body, raw, held.known, trading, policy)
+
+        def done(live: LiveDay) -> bool:
+            return live.day.step >= n
+
+        return await self._run(client, day_id, f"step:{n}", raw, plan, body.executions, done)
+
+    async def executions(self, client: str, day_id: str, raw: bytes) -> Answer:
+        """Book executions between steps."""
+        body = read(ExecutionBatch, raw)
+
+        def plan(held: _Held) -> Effect:
+            return plans.executions(_there(held), body, held.known)
+
+        command = f"exec:{hashlib.sha256(raw).hexdigest()[:32]}"
+        return await self._run(client, day_id, command, raw, plan, body.executions, lambda _: True)
+
+    async def close(self, client: str, day_id: str, raw: bytes) -> Answer:
+        """Close a day and answer its report."""
+        body = read(Close, raw)
+
+        def plan(held: _Held) -> Effect:
+            return plans.close_day(day_id, _there(held), body, held.known)
+
+        def done(live: LiveDay) -> bool:
+            return live.day.status is Status.CLOSED
+
+        return await self._run(client, day_id, "close", raw, plan, body.executions, done)
+
+    async def day(self, client: str, day_id: str) -> Answer:
+        """The state of a day."""
+        loaded = await self._store.load(client, _day_id(day_id), (FIXED, STATE))
+        live = _there(_held(loaded, {}))
+        trading = plans.effective(live, Trading(loaded.state))
+        return Answer(render.dump({"day_id": day_id, **render.state(live, trading)}))
+
+    async def decision(self, client: str, day_id: str, n: int) -> Answer:
+        """A recorded decision with every round of its exchange, and the request it answered."""
+        names = (reply_field(f"step:{n}"), rounds_field(n), request_field(n), FIXED, STATE)
+        loaded = await self._store.load(client, _day_id(day_id), names)
+        live = _there(_held(loaded, {}))
+        if names[0] not in loaded.fields:
+            raise Problem(Code.STEP_NOT_FOUND, f"{live.day.step} steps have been decided")
+        record = {
+            "decision": orjson.Fragment(loaded.fields[names[0]]),
+            "cl_ord_id": live.terms.cl_ord_ids,
+            "rounds": render.rounds(plans.unpack_rounds(loaded.fields[names[1]])),
+            "request": orjson.Fragment(loaded.fields[names[2]]),
+        }
+        return Answer(render.dump(record))
+
+    async def report(self, client: str, day_id: str) -> Answer:
+        """The report that the close answered."""
+        name = reply_field("close")
+        loaded = await self._store.load(client, _day_id(day_id), (name,))
+        if loaded.seq == NEW:
+            raise Problem(Code.DAY_NOT_FOUND, "open the day first")
+        if name not in loaded.fields:
+            raise Problem(Code.STEP_NOT_FOUND, "the report is made when the day is closed")
+        return Answer(loaded.fields[name])
+
+    async def set_state(self, scope: str, state: str) -> Answer:
+        """Set the trading state of a client, or of everyone."""
+        await self._store.set_state(scope, state)
+        return Answer(render.dump({"state": state}))
+
+    def _installed(self, name: str) -> Installed:
+        installed = self._policies.get(name)
+        if installed is None:
+            names = ", ".join(sorted(self._policies))
+            raise Problem(Code.UNKNOWN_POLICY, f"use one of: {names}")
+        return installed
+
+    def _pinned(self, live: LiveDay) -> Policy:
+        installed = self._policies.get(live.terms.policy)
+        if installed is None or installed.model != live.terms.model:
+            raise Problem(
+                Code.NOT_READY,
+                "the day is pinned to a model that is not installed: restore it, or close the day",
+                model=live.terms.model,
+            )
+        return installed.policy
+
+    async def _run(
+        self,
+        client: str,
+        day_id: str,
+        command: str,
+        raw: bytes,
+        plan: Plan,
+        executions: Sequence[Execution] = (),
+        done: Callable[[LiveDay], bool] = lambda live: False,
+        *,
+        opening: bool = False,
+    ) -> Answer:
+        """Carry out one command: at most once, however often it is sent."""
+        key = (client, _day_id(day_id))
+        digest = hashlib.sha256(raw).digest()
+        names = [exec_field(execution.exec_id) for execution in executions]
+        async with _Locked(self._locks, key):
+            for _ in range(ATTEMPTS_MAX):
+                held = await self._hold(key, names)
+                past = held.live is not None and (opening or done(held.live))
+                if past and (answer := await self._recorded(key, command, digest)):
+                    return answer
+                effect = plan(replace(held, live=None) if opening else held)
+                answer = await self._commit(key, command, digest, held, effect)
+                if answer is not None:
+                    return answer
+        raise Problem(Code.BUSY, "repeat the request")
+
+    async def _hold(self, key: tuple[str, str], names: Sequence[str]) -> _Held:
+        """The day from the cache or the store, with those of ``names`` that are stored."""
+        cached = self._cache.get(key)
+        if cached is not None and not names:
+            return cached
+        if cached is not None:
+            loaded = await self._store.load(*key, names)
+            if loaded.seq == cached.seq:
+                return replace(cached, state=loaded.state, known=_known(loaded))
+        loaded = await self._store.load(*key, (FIXED, STATE, *names))
+        held = _held(loaded, _known(loaded))
+        self._keep(key, held)
+        return held
+
+    async def _recorded(self, key: tuple[str, str], command: str, digest: bytes) -> Answer | None:
+        """What was answered to ``command``; None if it was not carried out."""
+        names = (reply_field(command), digest_field(command))
+        stored = (await self._store.load(*key, names)).fields
+        if names[0] not in stored:
+            return None
+        if stored[names[1]] != digest:
+            raise _changed()
+        return Answer(stored[names[0]], replayed=True)
+
+    async def _commit(
+        self, key: tuple[str, str], command: str, digest: bytes, held: _Held, effect: Effect
+    ) -> Answer | None:
+        """Write an effect; None where the day or the trading state moved and it must be redone."""
+        commit = Commit(
+            client=key[0],
+            day_id=key[1],
+            expected_seq=held.seq,
+            command=command,
+            digest=digest,
+            state=held.state,
+            reply=effect.reply,
+            fields=effect.written(),
+        )
+        # in doubt until the store has answered: the next command must look
+        self._cache.pop(key, None)
+        outcome = await self._store.commit(commit)
+        match outcome:
+            case Committed(seq):
+                self._keep(key, _Held(seq, effect.live, held.state, {}))
+                self._watcher(*key, command, effect)
+                return Answer(effect.reply)
+            case Replayed(reply):
+                return Answer(reply, replayed=True)
+            case Conflict():
+                raise _changed()
+            case Stale() | StateMoved():
+                return None
+
+    def _keep(self, key: tuple[str, str], held: _Held) -> None:
+        if held.live is None:
+            return
+        self._cache[key] = replace(held, known={})
+        self._cache.move_to_end(key)
+        while len(self._cache) > self._days_cached_max:
+            self._cache.popitem(last=False)
+
+
+class _Locked:
+    """One command at a time for each day of this process; the lock goes when nobody needs it."""
+
+    def __init__(
+        self, locks: dict[tuple[str, str], tuple[asyncio.Lock, int]], key: tuple[str, str]
+    ) -> None:
+        self._locks = locks
+        self._key = key
+
+    async def __aenter__(self) -> None:
+        lock, waiting = self._locks.get(self._key, (asyncio.Lock(), 0))
+        self._locks[self._key] = (lock, waiting + 1)
+        try:
+            await lock.acquire()
+        except BaseException:
+            self._leave()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._locks[self._key][0].release()
+        self._leave()
+
+    def _leave(self) -> None:
+        lock, waiting = self._locks[self._key]
+        if waiting == 1:
+            del self._locks[self._key]
+        else:
+            self._locks[self._key] = (lock, waiting - 1)
+
+
+def _day_id(day_id: str) -> str:
+    try:
+        day_key("client", day_id)
+    except ValueError:
+        raise Problem(Code.BAD_DAY_ID, "use 1-64 characters of A-Z a-z 0-9 . _ -") from None
+    return day_id
+
+
+def _held(loaded: Loaded, known: Mapping[str, bytes]) -> _Held:
+    live = None if loaded.seq == NEW else unpack(loaded.fields[FIXED], loaded.fields[STATE])
+    return _Held(loaded.seq, live, loaded.state, known)
+
+
+def _known(loaded: Loaded) -> dict[str, bytes]:
+    prefix = exec_field("")
+    return {n.removeprefix(prefix): v for n, v in loaded.fields.items() if n.startswith(prefix)}
+
+
+def _there(held: _Held) -> LiveDay:
+    if held.live is None:
+        raise Problem(Code.DAY_NOT_FOUND, "open the day first: PUT /v1/days/{day_id}")
+    return held.live
+
+
+def _changed() -> Problem:
+    return Problem(Code.BODY_CHANGED, "repeat a command with the very same bytes, or send the next")
+
+
+def unavailable(error: StoreUnavailable) -> Problem:
+    """The problem of a store that does not answer."""
+    return Problem(Code.STORE_UNAVAILABLE, "repeat the request; it is carried out at most once")

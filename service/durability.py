@@ -1,0 +1,87 @@
+"""What a Redis or Valkey server must be set to before "acknowledged" may mean "durable".
+
+Pure functions over CONFIG GET and INFO answers; imports the standard library only.
+"""
+
+from collections.abc import Mapping
+
+VERSION_MIN = (6, 2)
+
+_WRONG = {
+    "appendonly": (
+        "yes",
+        "writes live in memory only: set appendonly to yes (and restart the server with it)",
+    ),
+    "appendfsync": (
+        "always",
+        "acknowledged commits can be lost: set appendfsync to always "
+        "(CONFIG SET appendfsync always, and the same line in the server's file)",
+    ),
+    "no-appendfsync-on-rewrite": (
+        "no",
+        "no write is synced while the log is rewritten: set no-appendfsync-on-rewrite to no "
+        "(CONFIG SET no-appendfsync-on-rewrite no)",
+    ),
+    "maxmemory-policy": (
+        "noeviction",
+        "days can be evicted: set maxmemory-policy to noeviction "
+        "(CONFIG SET maxmemory-policy noeviction)",
+    ),
+}
+
+SETTINGS = tuple(_WRONG)
+
+
+def find_problems(config: Mapping[str, str], info: str, fsync_required: str) -> list[str]:
+    """One sentence for each setting that breaks durability, naming what to change.
+
+    `config` holds CONFIG GET answers for SETTINGS, `info` is the text of INFO, and
+    `fsync_required` the value demanded of appendfsync.
+    """
+    facts = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
+    return _setting_problems(config, fsync_required) + _server_problems(facts)
+
+
+def unreadable(reason: str) -> str:
+    """The problem of a server that does not let its settings be read."""
+    return (
+        "the server's settings cannot be read: allow this user CONFIG GET and INFO "
+        f"(ACL SETUSER <user> +config|get +info); it answered: {reason}"
+    )
+
+
+def _setting_problems(config: Mapping[str, str], fsync_required: str) -> list[str]:
+    problems = []
+    for name, (right, sentence) in _WRONG.items():
+        wanted = fsync_required if name == "appendfsync" else right
+        found = config.get(name)
+        if found is None:
+            problems.append(unreadable(f"no value for {name}"))
+        elif found != wanted:
+            problems.append(f"{name} is {found}: {sentence}")
+    return problems
+
+
+def _server_problems(facts: Mapping[str, str]) -> list[str]:
+    problems = []
+    if (role := facts.get("role")) != "master":
+        problems.append(
+            f"role is {role}: acknowledged commits do not survive a failover, so connect to a "
+            "single master (REPLICAOF NO ONE)"
+        )
+    if (status := facts.get("aof_last_write_status")) != "ok":
+        problems.append(
+            f"aof_last_write_status is {status}: the log cannot be written, so free or repair "
+            "the disk under the server's dir"
+        )
+    if _version(facts.get("redis_version", "")) < VERSION_MIN:
+        wanted = ".".join(map(str, VERSION_MIN))
+        problems.append(
+            f"redis_version is {facts.get('redis_version')}: upgrade the server to {wanted} "
+            "or later, or to Valkey"
+        )
+    return problems
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".")[:2] if part.isdigit())

@@ -1,0 +1,179 @@
+"""A live day: the core's Day with what the service knows about it, and its form in the store.
+
+Imports the core, orjson and NumPy. The parts that never change after the opening are stored once
+(``fixed``), the rest is written whole by every command (``state``): a JSON header, a line feed,
+then the arrays as little-endian int64 one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+import orjson
+
+from service.core.book import Child
+from service.core.day import Day, Orders, Proceeds, Rules, Status, Trading
+from service.core.units import check
+
+FIXED, STATE = "fixed", "state"
+FORMAT = 1
+_BOOLEANS = frozenset({"live", "tradable", "halted"})
+_SCALARS = ("cash_minor", "min_cash_minor", "conflicts", "breached")
+_ORDER_ARRAYS = tuple(f.name for f in fields(Orders) if f.name != "profile_ppm")
+_DAY_ARRAYS = tuple(
+    f.name
+    for f in fields(Day)
+    if f.name not in (*_SCALARS, "orders", "rules", "status", "trading", "step")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What was agreed when the day was opened, besides orders and rules.
+
+    ``times_us`` are the scheduled decisions in microseconds since 1970 (UTC), ``model`` names the
+    policy's version and fingerprint, ``cl_ord_ids`` and ``symbols`` go by order number.
+    """
+
+    account: str
+    currency: str
+    times_us: tuple[int, ...]
+    policy: str
+    model: dict[str, str]
+    fills: str
+    snapshot_age_s_max: int
+    opening_cash_minor: int
+    cl_ord_ids: tuple[str, ...]
+    symbols: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveDay:
+    """One client's day as the service holds it.
+
+    ``children`` are at the market, ``blocked`` (int64 ``[N]``) numbers the reason that kept the
+    last forced child of an order below what remained (0: none), ``as_of_us`` is the time of the
+    last snapshot, ``numbers`` looks up an order by its cl_ord_id.
+    """
+
+    terms: Terms
+    day: Day
+    children: tuple[Child, ...]
+    blocked: np.ndarray
+    as_of_us: int
+    fallbacks: int
+    alarms: int
+    numbers: dict[str, int] = field(repr=False)
+
+    @property
+    def paper(self) -> bool:
+        """Whether the service fills the children itself."""
+        return self.terms.fills == "paper"
+
+    def after(self, day: Day, **changes: Any) -> LiveDay:
+        """The live day with a successor ``day`` and other ``changes``."""
+        return replace(self, day=day, **changes)
+
+
+def begin(terms: Terms, day: Day) -> LiveDay:
+    """A live day before its first decision."""
+    nothing = np.zeros_like(day.cum_qty)
+    return LiveDay(terms, day, (), nothing, 0, 0, 0, _numbers(terms.cl_ord_ids))
+
+
+def _numbers(ids: Iterable[str]) -> dict[str, int]:
+    return {cl_ord_id: number for number, cl_ord_id in enumerate(ids)}
+
+
+def pack_fixed(live: LiveDay) -> bytes:
+    """The parts of a day that never change."""
+    terms, rules, orders = live.terms, live.day.rules, live.day.orders
+    header = {
+        "format": FORMAT,
+        "terms": {f.name: getattr(terms, f.name) for f in fields(terms)},
+        "rules": {f.name: getattr(rules, f.name) for f in fields(rules)},
+        "n": len(terms.symbols),
+    }
+    return _pack(header, [*(getattr(orders, n) for n in _ORDER_ARRAYS), orders.profile_ppm])
+
+
+def pack_state(live: LiveDay) -> bytes:
+    """The parts of a day that commands change."""
+    day = live.day
+    header = {
+        "format": FORMAT,
+        "status": day.status,
+        "trading": day.trading,
+        "step": day.step,
+        "as_of_us": live.as_of_us,
+        "fallbacks": live.fallbacks,
+        "alarms": live.alarms,
+        "children": len(live.children),
+        **{name: int(getattr(day, name)) for name in _SCALARS},
+    }
+    book = [(c.order, c.step, c.open_qty, c.protect_px) for c in live.children]
+    columns = [getattr(day, name) for name in _DAY_ARRAYS]
+    return _pack(header, [*columns, live.blocked, np.array(book, dtype=np.int64)])
+
+
+def unpack(fixed: bytes, state: bytes) -> LiveDay:
+    """A live day as it was packed; raises InvariantViolation for bytes of another make."""
+    terms, rules, orders = _unpack_fixed(fixed)
+    header, body = _split(state)
+    n, count = len(terms.symbols), header["children"]
+    sizes = [n] * (len(_DAY_ARRAYS) + 1) + [4 * count]
+    *columns, blocked, book = _cut(body, sizes)
+    arrays = {
+        name: column != 0 if name in _BOOLEANS else column
+        for name, column in zip(_DAY_ARRAYS, columns, strict=True)
+    }
+    day = Day(
+        orders=orders,
+        rules=rules,
+        status=Status(header["status"]),
+        trading=Trading(header["trading"]),
+        step=header["step"],
+        cash_minor=np.int64(header["cash_minor"]),
+        min_cash_minor=np.int64(header["min_cash_minor"]),
+        conflicts=np.int64(header["conflicts"]),
+        breached=np.bool_(header["breached"]),
+        **arrays,
+    )
+    children = tuple(Child(*map(int, row)) for row in book.reshape(count, 4))
+    told = (header["as_of_us"], header["fallbacks"], header["alarms"])
+    return LiveDay(terms, day, children, blocked, *told, _numbers(terms.cl_ord_ids))
+
+
+def _unpack_fixed(fixed: bytes) -> tuple[Terms, Rules, Orders]:
+    header, body = _split(fixed)
+    rules = Rules(**header["rules"] | {"proceeds": Proceeds(header["rules"]["proceeds"])})
+    told = header["terms"]
+    lists = {name: tuple(told[name]) for name in ("times_us", "cl_ord_ids", "symbols")}
+    n = header["n"]
+    *columns, profile = _cut(body, [n] * len(_ORDER_ARRAYS) + [n * rules.steps])
+    arrays = {
+        name: column != 0 if name in _BOOLEANS else column
+        for name, column in zip(_ORDER_ARRAYS, columns, strict=True)
+    }
+    orders = Orders(**arrays, profile_ppm=profile.reshape(rules.steps, n))
+    return Terms(**told | lists), rules, orders
+
+
+def _pack(header: dict[str, Any], arrays: Sequence[np.ndarray]) -> bytes:
+    flat = np.concatenate([array.ravel() for array in arrays], dtype="<i8", casting="unsafe")
+    return orjson.dumps(header) + b"\n" + flat.tobytes()
+
+
+def _split(packed: bytes) -> tuple[dict[str, Any], np.ndarray]:
+    head, _, body = packed.partition(b"\n")
+    header: dict[str, Any] = orjson.loads(head)
+    check(header.get("format") == FORMAT, "a stored day has the format of this version")
+    return header, np.frombuffer(body, dtype="<i8")
+
+
+def _cut(body: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
+    check(sum(sizes) == body.size, "a stored day has arrays of the right length")
+    return np.split(body, np.cumsum(sizes)[:-1])

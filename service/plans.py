@@ -1,0 +1,269 @@
+"""What each command makes of a live day: pure functions from a day and a body to an effect.
+
+Imports parse, render, live, wire, errors and the core; touches neither store nor clock. An effect
+is everything that one commit writes; a plan that raises leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from service import parse, render
+from service.calendar import from_us, to_us
+from service.core import laws
+from service.core.book import (
+    Alarm,
+    AlarmCode,
+    Report,
+    ReportRefused,
+    book_reports,
+    send,
+    settlement_alarms,
+)
+from service.core.day import Day, Status, Trading, close, mark, settle, with_trading
+from service.core.decide import Decided, decide
+from service.core.fills import paper_fills
+from service.core.market import Fills, Snapshot
+from service.core.policy import Policy, Rounds
+from service.core.units import CASH_MINOR_MAX
+from service.errors import Code, Problem
+from service.live import FIXED, STATE, LiveDay, pack_fixed, pack_state
+from service.wire import Close, Execution, ExecutionBatch, OpenDay, Step
+
+STRICTNESS = (Trading.ACTIVE, Trading.REDUCING, Trading.HALTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """The live day after a command, its reply, and what else the commit writes.
+
+    ``trading`` is the state it was planned under; ``decided`` is there for steps, for telemetry.
+    """
+
+    live: LiveDay
+    reply: bytes
+    fields: Mapping[str, bytes] = field(default_factory=dict)
+    decided: Decided | None = None
+    alarms: Sequence[Alarm] = ()
+
+    def written(self) -> dict[str, bytes]:
+        """All fields of the commit."""
+        return {STATE: pack_state(self.live), **self.fields}
+
+
+def exec_field(exec_id: str) -> str:
+    """Store field that remembers a booked execution."""
+    return f"exec:{exec_id}"
+
+
+def rounds_field(step: int) -> str:
+    """Store field of the exchange recorded with a step."""
+    return f"rounds:{step}"
+
+
+def request_field(step: int) -> str:
+    """Store field of the request that a step answered."""
+    return f"request:{step}"
+
+
+def open_day(day_id: str, body: OpenDay, model: dict[str, str], trading: Trading) -> Effect:
+    """A day that was not there."""
+    live = parse.opened(body, model)
+    laws.enforce(laws.broken_by_day(live.day))
+    reply = render.dump({"day_id": day_id, **render.state(live, effective(live, trading))})
+    return Effect(live, reply, {FIXED: pack_fixed(live)})
+
+
+def effective(live: LiveDay, trading: Trading) -> Trading:
+    """The strictest of the store's state and what broken promises leave of the day's own."""
+    own = Trading.REDUCING if bool(live.day.breached) else Trading.ACTIVE
+    return max(trading, own, live.day.trading, key=STRICTNESS.index)
+
+
+def step(
+    day_id: str,
+    live: LiveDay,
+    n: int,
+    body: Step,
+    raw: bytes,
+    known: Mapping[str, bytes],
+    trading: Trading,
+    policy: Policy,
+) -> Effect:
+    """Decision ``n``: book what happened, see the snapshot, decide, put the children to work."""
+    _expect_step(live, n)
+    as_of_us = _fresh(live, n, body)
+    snapshot = parse.snapshot(live, body.snapshot)
+    booked, alarms, fields = _happened(live, snapshot, body.executions, known)
+    day = with_trading(booked.day, effective(booked, trading))
+    decided = decide(day, snapshot, policy)
+    laws.enforce(laws.broken_by_decision(decided))
+    after = _sent(booked, decided, as_of_us)
+    reply = render.dump(render.decision(day_id, booked, after, decided, alarms))
+    fields = {**fields, rounds_field(n): pack_rounds(decided.intent.rounds), request_field(n): raw}
+    return Effect(after, reply, fields, decided, alarms)
+
+
+def _expect_step(live: LiveDay, n: int) -> None:
+    day = live.day
+    if day.status is Status.CLOSED:
+        raise Problem(Code.DAY_CLOSED, "open another day; this one takes late executions only")
+    if day.step >= day.rules.steps:
+        raise Problem(
+            Code.STEP_GAP, "all steps are decided: close the day", expected_step=None, got_step=n
+        )
+    if n != day.step + 1:
+        raise Problem(
+            Code.STEP_GAP,
+            f"send step {day.step + 1} next",
+            expected_step=day.step + 1,
+            got_step=n,
+        )
+
+
+def _fresh(live: LiveDay, n: int, body: Step) -> int:
+    as_of_us, terms = to_us(body.as_of), live.terms
+    earliest = terms.times_us[n - 1] - terms.snapshot_age_s_max * 1_000_000
+    earliest = max(earliest, live.as_of_us + 1)
+    if as_of_us < earliest:
+        raise Problem(
+            Code.STALE_SNAPSHOT,
+            f"send a snapshot as of {from_us(earliest)} or later for step {n}",
+            earliest=from_us(earliest),
+            scheduled=from_us(terms.times_us[n - 1]),
+        )
+    return as_of_us
+
+
+def _sent(live: LiveDay, decided: Decided, as_of_us: int) -> LiveDay:
+    choice, children = decided.decision, live.children
+    if not live.paper:
+        children = send(children, decided.after.step, choice.child_qty, choice.protect_px)
+    return live.after(
+        # the state of the moment belongs to the decision, not to the day
+        with_trading(decided.after, live.day.trading),
+        children=children,
+        as_of_us=as_of_us,
+        blocked=render.blocking(live.blocked, decided),
+        fallbacks=live.fallbacks + (decided.failure is not None),
+    )
+
+
+def executions(live: LiveDay, body: ExecutionBatch, known: Mapping[str, bytes]) -> Effect:
+    """Facts reported between steps, or after the close."""
+    after, alarms, fields = _reported(live, body.executions, known)
+    if live.day.status is Status.CLOSED and fields:
+        late = Alarm(AlarmCode.AFTER_CLOSE, -1, "", live.day.step, 0)
+        alarms = (*alarms, late)
+        after = after.after(after.day, alarms=after.alarms + 1)
+    exec_ids = [execution.exec_id for execution in body.executions]
+    reply = render.dump(render.bookings(after, exec_ids, frozenset(known), alarms))
+    return Effect(after, reply, fields, alarms=alarms)
+
+
+def close_day(day_id: str, live: LiveDay, body: Close, known: Mapping[str, bytes]) -> Effect:
+    """The end of a day: what happened in the last interval, then the report."""
+    if live.day.status is Status.CLOSED:
+        raise Problem(Code.DAY_CLOSED, "the day was closed before")
+    if live.day.step == 0 and (body.snapshot or body.executions):
+        raise Problem(Code.DAY_NOT_STARTED, "a day without decisions closes without a snapshot")
+    if live.paper and body.snapshot is None and bool((live.day.working > 0).any()):
+        raise Problem(Code.CLOSE_NEEDS_SNAPSHOT, "send snapshot with the bars since the last step")
+    snapshot = None if body.snapshot is None else parse.snapshot(live, body.snapshot)
+    booked, alarms, fields = _happened(live, snapshot, body.executions, known)
+    marked = booked.day if snapshot is None else mark(booked.day, snapshot)
+    after = booked.after(close(marked))
+    laws.enforce(laws.broken_by_day(after.day))
+    return Effect(after, render.dump(render.report(day_id, after, alarms)), fields, alarms=alarms)
+
+
+def _happened(
+    live: LiveDay,
+    snapshot: Snapshot | None,
+    reported: Sequence[Execution],
+    known: Mapping[str, bytes],
+) -> tuple[LiveDay, tuple[Alarm, ...], dict[str, bytes]]:
+    """The day after the last interval: paper fills, or what the caller reports."""
+    if not live.paper or reported:
+        return _reported(live, reported, known)
+    if snapshot is None or live.day.step == 0:
+        return live, (), {}
+    return live.after(_settled(live.day, paper_fills(live.day, snapshot))), (), {}
+
+
+def _reported(
+    live: LiveDay, reported: Sequence[Execution], known: Mapping[str, bytes]
+) -> tuple[LiveDay, tuple[Alarm, ...], dict[str, bytes]]:
+    if live.paper and reported:
+        raise Problem(Code.PAPER_DAY, "open the day with fills: reported to send executions")
+    if not reported:
+        return live, (), {}
+    listed = parse.reports(live, reported)
+    fresh = [(i, report) for i, report in enumerate(listed) if _is_new(i, report, known)]
+    try:
+        booked = book_reports(live.day, live.children, [report for _, report in fresh])
+    except ReportRefused as refused:
+        raise parse.bad_execution(fresh[refused.index][0], refused.why) from None
+    _check_cash(live.day, booked.fills)
+    day = _settled(live.day, booked.fills, booked.breached)
+    alarms = (*booked.alarms, *settlement_alarms(live.day, day))
+    after = live.after(day, children=booked.children, alarms=live.alarms + len(alarms))
+    return after, alarms, {exec_field(r.exec_id): _content(r) for _, r in fresh}
+
+
+def _is_new(index: int, report: Report, known: Mapping[str, bytes]) -> bool:
+    content = known.get(report.exec_id)
+    if content is not None and content != _content(report):
+        raise Problem(
+            Code.EXEC_ID_REUSED,
+            "send a new exec_id for a new execution",
+            errors=[(f"executions.{index}", "this exec_id was booked with other content")],
+        )
+    return content is None
+
+
+def _content(report: Report) -> bytes:
+    told = (report.order, report.step, report.exec_type.value, report.qty, report.px)
+    return hashlib.sha256(repr(told).encode()).digest()
+
+
+def _check_cash(day: Day, fills: Fills) -> None:
+    """Refuse facts that no arithmetic of ours can hold, before they become a broken law."""
+    moved = sum(abs(int(amount)) for amount in fills.cash_minor)
+    if abs(int(day.cash_minor)) + moved > CASH_MINOR_MAX:
+        raise Problem(
+            Code.NOTIONAL_TOO_LARGE,
+            f"cash and these fills together may be worth at most {CASH_MINOR_MAX} minor units",
+        )
+
+
+def _settled(day: Day, fills: Fills, breached: bool = False) -> Day:
+    after = settle(day, fills)
+    # cash below its reserves is a broken promise of the market's, found out now
+    broke = breached or int(after.free_cash_minor) < 0
+    after = settle(day, fills, np.bool_(broke)) if broke else after
+    laws.enforce(laws.broken_by_settlement(day, fills, after))
+    return after
+
+
+def pack_rounds(rounds: Rounds | None) -> bytes:
+    """The exchange as stored: K, N and A as int32, then int8 actions, float32 probabilities."""
+    if rounds is None:
+        return b""
+    shape = np.array(rounds.probabilities.shape, dtype="<i4").tobytes()
+    actions, probabilities = rounds.actions.astype("i1"), rounds.probabilities.astype("<f4")
+    return b"".join((shape, actions.tobytes(), probabilities.tobytes()))
+
+
+def unpack_rounds(packed: bytes) -> Rounds | None:
+    """The exchange as it was packed."""
+    if not packed:
+        return None
+    k, n, a = (int(size) for size in np.frombuffer(packed, dtype="<i4", count=3))
+    actions = np.frombuffer(packed, dtype="i1", offset=12, count=k * n).reshape(k, n)
+    probabilities = np.frombuffer(packed, dtype="<f4", offset=12 + k * n)
+    return Rounds(actions.astype(np.int64), probabilities.reshape(k, n, a))

@@ -1,0 +1,203 @@
+"""What the demo client sends: the bodies of a day, made from bars and orders. Imports core.
+
+Bars are the market of this client: before each decision it sends the bar of the interval that has
+passed, and where it reports fills, it fills every child as paper fills do, at the interval price.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from service.core.day import BUY
+from service.core.market import Snapshot, opening
+from service.core.units import PRICE_SCALE
+from service.play.day_bars import BarsError, DayBars, merge
+from service.play.orders import Basket, Reference
+
+Json = dict[str, Any]
+PAPER, REPORTED = "paper", "reported"
+CURRENCY = "USD"
+"""Of every demo account; any currency with cents is played alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One day to play: ``steps[n]`` is the bar of interval n + 1 of every symbol that is traded.
+
+    ``times`` are the moments of the decisions, ``end`` the end of the last interval. Bars carry no
+    time zone: exchange-local times are sent as if they were UTC.
+    """
+
+    day_id: str
+    policy: str
+    fills: str
+    basket: Basket
+    opening: Snapshot
+    steps: tuple[Snapshot, ...]
+    times: tuple[str, ...]
+    end: str
+
+
+def bars_per_step(day: DayBars, step_minutes: int) -> int:
+    """How many bars of ``day`` make a step of ``step_minutes``."""
+    bar = bar_minutes(day)
+    if step_minutes < bar or step_minutes % bar:
+        raise BarsError(f"steps of {step_minutes} minutes: choose a multiple of the bars' {bar}")
+    return step_minutes // bar
+
+
+def bar_minutes(day: DayBars) -> int:
+    """Minutes from one bar to the next; a lunch break is longer and does not count."""
+    starts = [_minute(start) for start in day.starts]
+    return int(min(np.diff(starts), default=1))
+
+
+def script(
+    day: DayBars,
+    basket: Basket,
+    step_bars: int,
+    *,
+    day_id: str,
+    policy: str,
+    fills: str,
+) -> Script:
+    """The day as it will be played, with decisions every ``step_bars`` bars."""
+    last = _minute(day.starts[-1]) + bar_minutes(day)
+    return Script(
+        day_id=day_id,
+        policy=policy,
+        fills=fills,
+        basket=basket,
+        opening=opening(day.open[0, basket.column]),
+        steps=tuple(_of(step, basket) for step in merge(day, step_bars)),
+        times=tuple(_moment(day.date, _minute(start)) for start in day.starts[::step_bars]),
+        end=_moment(day.date, last),
+    )
+
+
+def open_body(play: Script) -> Json:
+    """Body of PUT /v1/days/{day_id}."""
+    basket = play.basket
+    orders: Json = {
+        "cl_ord_id": list(basket.cl_ord_id),
+        "symbol": list(basket.symbol),
+        "side": ["BUY" if side == BUY else "SELL" for side in basket.side],
+        "order_qty": basket.order_qty.tolist(),
+        "lot_size": [basket.lot] * len(basket.symbol),
+    }
+    if basket.limit_px is not None:
+        orders["limit_px"] = [px / PRICE_SCALE or None for px in basket.limit_px.tolist()]
+    body: Json = {
+        "account": "demo",
+        "currency": CURRENCY,
+        "schedule": {"times": list(play.times), "end": play.end},
+        "cash_minor": basket.cash_minor,
+        "orders": orders,
+        "policy": play.policy,
+        "fills": play.fills,
+    }
+    if basket.reference is not None:
+        body["reference"] = _reference(basket.symbol, basket.reference)
+    return body
+
+
+def step_body(play: Script, step: int, executions: Sequence[Json]) -> Json:
+    """Body of POST …/steps/{step}, counted from 1: the bar of the interval before it."""
+    bar = play.opening if step == 1 else play.steps[step - 2]
+    return _body(play, play.times[step - 1], bar, executions)
+
+
+def close_body(play: Script, executions: Sequence[Json]) -> Json:
+    """Body of POST …/close: the bar of the last interval."""
+    return _body(play, play.end, play.steps[-1], executions)
+
+
+def executions(play: Script, decision: Json) -> list[Json]:
+    """Reports for the children of ``decision`` at the end of its interval, one for each.
+
+    A child trades in full at the interval price, or at its protecting price where that is better
+    for the caller and the bar touched it; otherwise it expires.
+    """
+    bar, sides = play.steps[decision["step"] - 1], dict(_sides(play))
+    place = {cl_ord_id: at for at, cl_ord_id in enumerate(play.basket.cl_ord_id)}
+    orders = decision["orders"]
+    rows = zip(
+        orders["cl_ord_id"],
+        orders["child_id"],
+        orders["child_qty"],
+        orders["protect_px"],
+        strict=True,
+    )
+    return [
+        _report(bar, place[order], sides[order], child, qty, protect)
+        for order, child, qty, protect in rows
+        if child
+    ]
+
+
+def _report(bar: Snapshot, at: int, side: int, child: str, qty: int, protect: float | None) -> Json:
+    px = int(bar.price[at])
+    touched = not bar.halted[at]
+    if protect is not None:
+        bound = round(protect * PRICE_SCALE)
+        px = min(px, bound) if side == BUY else max(px, bound)
+        touched &= bool(bar.low[at] <= bound if side == BUY else bar.high[at] >= bound)
+    report: Json = {"exec_id": f"X-{child.replace('/', '-')}", "child_id": child}
+    if not touched:
+        return report | {"exec_type": "EXPIRED"}
+    return report | {"exec_type": "FILL", "last_qty": qty, "last_px": px / PRICE_SCALE}
+
+
+def _sides(play: Script) -> Iterator[tuple[str, int]]:
+    return zip(play.basket.cl_ord_id, play.basket.side.tolist(), strict=True)
+
+
+def _body(play: Script, as_of: str, bar: Snapshot, reports: Sequence[Json]) -> Json:
+    return {
+        "as_of": as_of,
+        "snapshot": snapshot_columns(play.basket.symbol, bar),
+        "executions": list(reports),
+    }
+
+
+def snapshot_columns(symbols: Sequence[str], bar: Snapshot) -> Mapping[str, list[Any]]:
+    """A snapshot ``[N]`` as the columnar block of the API."""
+    prices = {name: getattr(bar, name) for name in ("open", "high", "low", "close")}
+    return {
+        "symbols": list(symbols),
+        **{name: (px / PRICE_SCALE).tolist() for name, px in prices.items()},
+        "volume": bar.volume.tolist(),
+        "vwap": (bar.price / PRICE_SCALE).tolist(),
+        "status": ["HALT" if halted else "TRADING" for halted in bar.halted],
+    }
+
+
+def _reference(symbols: Sequence[str], known: Reference) -> Json:
+    return {
+        "symbol": list(symbols),
+        "prev_close": (known.prev_close / PRICE_SCALE).tolist(),
+        "adv_qty": known.adv_qty.tolist(),
+        "daily_vol_bp": (known.vol_ppm / 100).tolist(),
+        "volume_profile": (known.profile_ppm.T / 1e6).tolist(),
+    }
+
+
+def _of(step: Snapshot, basket: Basket) -> Snapshot:
+    """The bars of the orders' symbols."""
+    names = ("open", "high", "low", "close", "price", "volume", "halted")
+    return Snapshot(*(getattr(step, name)[basket.column] for name in names))
+
+
+def _minute(start: str) -> int:
+    hours, minutes = start.split(":")
+    return 60 * int(hours) + int(minutes)
+
+
+def _moment(date: str, minute: int) -> str:
+    midnight = dt.datetime.fromisoformat(f"{date}T00:00:00+00:00")
+    return (midnight + dt.timedelta(minutes=minute)).isoformat()

@@ -1,0 +1,269 @@
+"""From the core to the wire: decisions, states and reports as JSON. Imports live, core and orjson.
+
+Replies are columns too, one entry per order. Prices are decimal numbers, volumes and money
+integers. What is rendered here is stored and answered byte for byte on every replay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+
+from service.calendar import from_us
+from service.core import metrics
+from service.core.allocate import Decision
+from service.core.book import Alarm
+from service.core.day import BUY, Day, Status, Trading
+from service.core.decide import Decided
+from service.core.policy import Rounds
+from service.core.reasons import Reason
+from service.core.units import PRICE_SCALE
+from service.live import LiveDay
+
+REASONS = tuple(Reason)
+_PRICED = frozenset({Reason.LIMIT_PRICE})
+_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
+
+Json = dict[str, Any]
+
+
+def dump(value: Json) -> bytes:
+    """JSON bytes; NumPy arrays become lists."""
+    return orjson.dumps(value, option=_OPTIONS)
+
+
+def state(live: LiveDay, trading: Trading) -> Json:
+    """A day as GET answers it."""
+    terms, day = live.terms, live.day
+    return {
+        "account": terms.account,
+        "currency": terms.currency,
+        "status": day.status,
+        "trading": trading,
+        "policy": terms.policy,
+        "model": terms.model,
+        "fills": terms.fills,
+        "step": day.step,
+        "steps": day.rules.steps,
+        "next_step": _next_step(day),
+        "times": [from_us(moment) for moment in terms.times_us],
+        "cash": cash(day),
+        "conflicts": int(day.conflicts),
+        "fallbacks": live.fallbacks,
+        "alarms": live.alarms,
+        "orders": _order_columns(live, np.arange(day.cum_qty.size)),
+        "children": _children(live),
+    }
+
+
+def _next_step(day: Day) -> int | None:
+    more = day.status is Status.OPEN and day.step < day.rules.steps
+    return day.step + 1 if more else None
+
+
+def cash(day: Day) -> Json:
+    """The account in minor units."""
+    return {
+        "cash_minor": int(day.cash_minor),
+        "reserved_minor": int(day.reserved_minor.sum()),
+        "free_minor": int(day.free_cash_minor),
+        "min_cash_minor": int(day.min_cash_minor),
+    }
+
+
+def _order_columns(live: LiveDay, at: np.ndarray) -> Json:
+    day, terms = live.day, live.terms
+    orders = day.orders
+    return {
+        "cl_ord_id": [terms.cl_ord_ids[i] for i in at],
+        "symbol": [terms.symbols[i] for i in at],
+        "side": ["BUY" if side == BUY else "SELL" for side in orders.side[at].tolist()],
+        "order_qty": orders.order_qty[at],
+        "cum_qty": day.cum_qty[at],
+        "working_qty": day.working[at],
+        "leaves_qty": (day.remaining + day.working)[at],
+        "overfill_qty": day.overfill[at],
+    }
+
+
+def _children(live: LiveDay) -> list[Json]:
+    return [
+        {
+            "child_id": f"{live.terms.cl_ord_ids[child.order]}/{child.step}",
+            "working_qty": child.open_qty,
+            "protect_px": child.protect_px / PRICE_SCALE,
+        }
+        for child in live.children
+    ]
+
+
+def decision(
+    day_id: str, before: LiveDay, after: LiveDay, decided: Decided, alarms: Sequence[Alarm]
+) -> Json:
+    """The answer to one step: a child for every open order, and why."""
+    seen, choice = decided.seen, decided.decision
+    (at,) = np.nonzero((seen.remaining > 0) | (seen.working > 0))
+    step, ids = after.day.step, after.terms.cl_ord_ids
+    qty = choice.child_qty
+    children = [f"{ids[i]}/{step}" if sent else None for i, sent in zip(at, qty[at], strict=True)]
+    reasons = _reasons(choice, decided.failure)
+    return {
+        "day_id": day_id,
+        "step": step,
+        "steps": seen.rules.steps,
+        "as_of": from_us(after.as_of_us),
+        "policy": after.terms.policy,
+        "model": after.terms.model,
+        "fallback": decided.failure is not None,
+        "fallback_reason": decided.failure,
+        "trading": seen.trading,
+        "cash_cut": bool(choice.cut),
+        "cash": cash(after.day),
+        "orders": _order_columns(after, at)
+        | {
+            "child_id": children,
+            "child_qty": qty[at],
+            "protect_px": [px / PRICE_SCALE or None for px in choice.protect_px[at].tolist()],
+            "reasons": [reasons.get(int(i), []) for i in at],
+        },
+        "alarms": _alarms(after, alarms),
+    }
+
+
+def _reasons(choice: Decision, failure: str | None) -> dict[int, list[Json]]:
+    """Reason codes with their two numbers, by order number."""
+    found: dict[int, list[Json]] = {}
+    for stage in choice.stages:
+        (at,) = np.nonzero(stage.before != stage.after)
+        if not at.size:
+            continue
+        scale = PRICE_SCALE if stage.reason in _PRICED else None
+        observed, limit = (_numbers(v, at, scale) for v in (stage.observed, stage.limit))
+        for i, o, bound in zip(at.tolist(), observed, limit, strict=True):
+            found.setdefault(i, []).append({"code": stage.reason, "observed": o, "limit": bound})
+    if failure is not None:
+        row = {"code": Reason.FALLBACK, "observed": None, "limit": None}
+        for i in range(choice.child_qty.size):
+            found.setdefault(i, []).append(row)
+    return found
+
+
+def _numbers(values: np.ndarray, at: np.ndarray, scale: int | None) -> list[float]:
+    picked = np.broadcast_to(values, np.shape(values) or (at.max() + 1,))[at]
+    listed: list[float] = (picked / scale if scale else picked).tolist()
+    return listed
+
+
+def blocking(before: np.ndarray, decided: Decided) -> np.ndarray:
+    """Number of the reason that kept each forced child below what remained, 0 for none.
+
+    int64 ``[N]``; orders not yet forced keep their entry of ``before``.
+    """
+    seen, choice = decided.seen, decided.decision
+    last = np.zeros_like(before)
+    for stage in choice.stages:
+        last = np.where(stage.after < stage.before, REASONS.index(stage.reason) + 1, last)
+    forced = (decided.after.step >= seen.force_step) & (seen.remaining > 0)
+    held_back = np.where(choice.child_qty < seen.remaining, last, 0)
+    return np.where(forced, held_back, before)
+
+
+def _alarms(live: LiveDay, alarms: Sequence[Alarm]) -> list[Json]:
+    return [
+        {
+            "code": alarm.code,
+            "cl_ord_id": live.terms.cl_ord_ids[alarm.order] if alarm.order >= 0 else None,
+            "exec_id": alarm.exec_id or None,
+            "observed": alarm.observed,
+            "limit": alarm.limit,
+        }
+        for alarm in alarms
+    ]
+
+
+def bookings(
+    live: LiveDay, exec_ids: Sequence[str], known: frozenset[str], alarms: Sequence[Alarm]
+) -> Json:
+    """The answer to executions between steps."""
+    results = ["DUPLICATE" if exec_id in known else "BOOKED" for exec_id in exec_ids]
+    return {
+        "exec_id": list(exec_ids),
+        "result": results,
+        "cash": cash(live.day),
+        "orders": _order_columns(live, np.arange(live.day.cum_qty.size)),
+        "alarms": _alarms(live, alarms),
+    }
+
+
+def rounds(recorded: Rounds | None) -> list[Json]:
+    """The exchange round by round: each order's intended action and what it was chosen from."""
+    if recorded is None:
+        return []
+    pairs = zip(recorded.actions, recorded.probabilities, strict=True)
+    return [
+        {
+            "round": k,
+            "action": np.ascontiguousarray(actions),
+            "probability": np.ascontiguousarray(probability),
+        }
+        for k, (actions, probability) in enumerate(pairs, start=1)
+    ]
+
+
+def report(day_id: str, live: LiveDay, alarms: Sequence[Alarm]) -> Json:
+    """The report of a closed day; formulas in service/core/metrics.py."""
+    day, eg = live.day, metrics.execution_gain_bp(live.day)
+    shortfall = day.orders.order_qty - day.cum_qty
+    shortfall = np.where(shortfall > 0, shortfall, 0)
+    return {
+        "day_id": day_id,
+        "account": live.terms.account,
+        "currency": live.terms.currency,
+        "policy": live.terms.policy,
+        "model": live.terms.model,
+        "decisions": day.step,
+        "steps": day.rules.steps,
+        "fallbacks": live.fallbacks,
+        "alarm_count": live.alarms,
+        "filled_pct": round(100.0 * float(day.cum_qty.sum() / day.orders.order_qty.sum()), 6),
+        "eg_bp": round(float(eg.mean()), 6),
+        "toc_pct": round(100.0 * float(metrics.conflict_share(day)), 6),
+        "opening_cash_minor": live.terms.opening_cash_minor,
+        "cash": cash(day),
+        "orders": _order_columns(live, np.arange(eg.size))
+        | {
+            "avg_px": _average(day),
+            "twap_px": np.round(metrics.twap_price(day) / PRICE_SCALE, 6),
+            "arrival_px": day.arrival_px / PRICE_SCALE,
+            "eg_bp": np.round(eg, 6),
+            "slippage_arrival_bp": np.round(metrics.slippage_arrival_bp(day), 6),
+            "shortfall_qty": shortfall,
+            "shortfall_reason": _shortfall_reasons(live, shortfall),
+        },
+        "alarms": _alarms(live, alarms),
+    }
+
+
+def _average(day: Day) -> list[float | None]:
+    """Average fill price; None for an order that was not filled at all."""
+    pairs = zip(day.cum_notional.tolist(), day.cum_qty.tolist(), strict=True)
+    return [round(notional / qty / PRICE_SCALE, 6) if qty else None for notional, qty in pairs]
+
+
+def _shortfall_reasons(live: LiveDay, shortfall: np.ndarray) -> list[str | None]:
+    day = live.day
+    early = day.step < day.rules.steps
+    reasons: list[str | None] = []
+    for i, short in enumerate(shortfall.tolist()):
+        if not short:
+            reasons.append(None)
+        elif day.working[i]:
+            reasons.append(Reason.WORKING_AT_CLOSE)
+        elif live.blocked[i]:
+            reasons.append(REASONS[live.blocked[i] - 1])
+        else:
+            reasons.append(Reason.CLOSED_EARLY if early else Reason.NOT_FILLED)
+    return reasons

@@ -1,0 +1,146 @@
+"""The paths: read, authenticate, hand to the desk, answer. Imports fastapi, desk, auth, wire.
+
+No handler computes anything; errors are raised as problems and answered in app.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from service import wire
+from service.auth import Client, Scope
+from service.commits import GLOBAL_SCOPE
+from service.desk import Answer, Desk
+from service.errors import Code, Problem
+
+REPLAYED_HEADER = "Replayed"
+STEP_MAX_DIGITS = 4
+router = APIRouter(prefix="/v1")
+
+
+def _takes(model: type[wire.Strict]) -> dict[str, Any]:
+    """OpenAPI of a body that the desk validates itself."""
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+@router.put("/days/{day_id}", openapi_extra=_takes(wire.OpenDay))
+async def open_day(request: Request, day_id: str) -> Response:
+    """Open a day: orders, cash, schedule, policy, limits."""
+    client, raw = await _command(request, Scope.TRADE, f"{day_id}:open")
+    return _answer(await _desk(request).open(client.name, day_id, raw))
+
+
+@router.get("/days/{day_id}")
+async def day(request: Request, day_id: str) -> Response:
+    """The state of a day."""
+    return _answer(await _desk(request).day(_client(request, Scope.OBSERVE).name, day_id))
+
+
+@router.post("/days/{day_id}/steps/{n}", openapi_extra=_takes(wire.Step))
+async def step(request: Request, day_id: str, n: str) -> Response:
+    """Take decision n: a snapshot in, a child volume for every open order out."""
+    client, raw = await _command(request, Scope.TRADE, f"{day_id}:{n}")
+    return _answer(await _desk(request).step(client.name, day_id, _step(n), raw))
+
+
+@router.get("/days/{day_id}/steps/{n}")
+async def decision(request: Request, day_id: str, n: str) -> Response:
+    """The recorded decision n with every round of its exchange."""
+    client = _client(request, Scope.OBSERVE)
+    return _answer(await _desk(request).decision(client.name, day_id, _step(n)))
+
+
+@router.post("/days/{day_id}/executions", openapi_extra=_takes(wire.ExecutionBatch))
+async def executions(request: Request, day_id: str) -> Response:
+    """Book executions between steps."""
+    client, raw = await _command(request, Scope.TRADE, None)
+    return _answer(await _desk(request).executions(client.name, day_id, raw))
+
+
+@router.post("/days/{day_id}/close", openapi_extra=_takes(wire.Close))
+async def close(request: Request, day_id: str) -> Response:
+    """Close a day and answer its report."""
+    client, raw = await _command(request, Scope.TRADE, f"{day_id}:close")
+    return _answer(await _desk(request).close(client.name, day_id, raw))
+
+
+@router.get("/days/{day_id}/report")
+async def report(request: Request, day_id: str) -> Response:
+    """The report that the close answered."""
+    return _answer(await _desk(request).report(_client(request, Scope.OBSERVE).name, day_id))
+
+
+@router.put("/state", openapi_extra=_takes(wire.TradingState))
+async def set_state(request: Request) -> Response:
+    """Set the trading state of all of the caller's days: ACTIVE, REDUCING or HALTED."""
+    client, raw = await _command(request, Scope.HALT, None)
+    state = wire.read(wire.TradingState, raw).state
+    return _answer(await _desk(request).set_state(client.name, state))
+
+
+@router.put("/service/state", openapi_extra=_takes(wire.TradingState))
+async def set_service_state(request: Request) -> Response:
+    """Set the trading state of every client's days (scope admin)."""
+    _, raw = await _command(request, Scope.ADMIN, None)
+    state = wire.read(wire.TradingState, raw).state
+    return _answer(await _desk(request).set_state(GLOBAL_SCOPE, state))
+
+
+def _desk(request: Request) -> Desk:
+    desk: Desk = request.state.desk
+    return desk
+
+
+def _client(request: Request, scope: Scope) -> Client:
+    client: Client = request.state.keyring.client(request.headers.get("authorization"))
+    return client.need(scope)
+
+
+async def _command(request: Request, scope: Scope, key: str | None) -> tuple[Client, bytes]:
+    """Who commands, and the raw body; a given Idempotency-Key must name this command."""
+    client = _client(request, scope)
+    given = request.headers.get("idempotency-key")
+    if key is not None and given is not None and given.strip('"') != key:
+        raise Problem(
+            Code.IDEMPOTENCY_KEY_MISMATCH,
+            "use <day_id>:<step>, <day_id>:open or <day_id>:close, or leave the header out",
+        )
+    return client, await _body(request)
+
+
+async def _body(request: Request) -> bytes:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise Problem(Code.NOT_JSON_TYPE, "send Content-Type: application/json")
+    settings = request.state.settings
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(settings.body_wait_s_max):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > settings.body_bytes_max:
+                    raise Problem(
+                        Code.BODY_TOO_LARGE, f"send at most {settings.body_bytes_max} bytes"
+                    )
+                chunks.append(chunk)
+    except TimeoutError:
+        raise Problem(
+            Code.BODY_TOO_SLOW, f"send the body within {settings.body_wait_s_max} s"
+        ) from None
+    return b"".join(chunks)
+
+
+def _step(n: str) -> int:
+    if not (n.isascii() and n.isdigit() and len(n) <= STEP_MAX_DIGITS) or int(n) < 1:
+        raise Problem(Code.BAD_FIELD, "the step in the path is a number from 1")
+    return int(n)
+
+
+def _answer(answer: Answer) -> Response:
+    headers = {REPLAYED_HEADER: "true"} if answer.replayed else None
+    return Response(answer.body, media_type="application/json", headers=headers)

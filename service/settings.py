@@ -1,0 +1,79 @@
+"""Settings of the service, read from the environment (prefix CONCORD_). Imports pydantic only.
+
+There is no bypass flag, no default secret and no value that means "unlimited".
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+
+from pydantic import AliasChoices, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Frozen; every field is described in docs/configuration.md."""
+
+    model_config = SettingsConfigDict(env_prefix="CONCORD_", frozen=True, extra="ignore")
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(
+        default=8000, ge=0, le=65_535, description="Port to listen on; 0 picks a free one."
+    )
+    data_dir: Path = Field(
+        default=Path("var/concord"),
+        description="Folder of the embedded store and of the key files.",
+    )
+    models_dir: Path = Field(
+        default=Path("models"), description="Folder with manifest.json and the ONNX files it names."
+    )
+    redis_url: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("CONCORD_REDIS_URL", "REDIS_URL"),
+        description="External Redis >= 6.2 or Valkey; the embedded store is used without it.",
+    )
+    keys_file: Path | None = Field(
+        default=None, description="API keys (digests only); default keys.json in the data folder."
+    )
+    bootstrap_key_file: Path | None = Field(
+        default=None,
+        description="Where a first key is written (mode 0600) when there are none; default "
+        "dev.key in the data folder on a loopback address, required to be set elsewhere.",
+    )
+    body_bytes_max: int = Field(
+        default=4_194_304, ge=1_024, le=67_108_864, description="Largest request body in bytes."
+    )
+    body_wait_s_max: float = Field(
+        default=10.0,
+        gt=0,
+        le=120,
+        description="Longest time for a request body to arrive, in seconds.",
+    )
+    store_wait_s_max: float = Field(
+        default=5.0,
+        gt=0,
+        le=60,
+        description="Longest time for one exchange with the store, in seconds.",
+    )
+    connections_max: int = Field(
+        default=256, ge=1, le=65_535, description="Requests served at once; further ones get 503."
+    )
+    days_cached_max: int = Field(
+        default=256, ge=1, le=65_536, description="Days kept in memory beside the store."
+    )
+    log_level: str = Field(
+        default="info",
+        pattern="^(debug|info|warning|error)$",
+        description="Least severe log line written.",
+    )
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the service."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False

@@ -1,0 +1,1 @@
+"""Crash tests: what was acknowledged is still there after the power went."""

@@ -1,0 +1,1 @@
+"""Tests of the demo client: what it reads, makes and plays."""

@@ -1,0 +1,15 @@
+"""Fixtures shared by the service tests: one real Valkey for the session."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.embedded import EmbeddedValkey
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
+    data_dir: Path = tmp_path_factory.mktemp("valkey")
+    with EmbeddedValkey(data_dir) as server:
+        yield server

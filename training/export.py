@@ -1,0 +1,196 @@
+"""From a trained network to the file that the service runs, with proof that both decide alike.
+
+The graph is greedy in every round, has a free number of orders and no mask (serving never pads).
+It is admitted through the service's own gate before anything is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import json
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+
+from service.core.contract import FEATURES, N_MAX, fingerprint
+from service.onnx_policy import INPUT, OUTPUTS, OnnxPolicy, load
+from training.policy import Network
+
+OPSET = 18
+EXAMPLE_ORDERS = 7  # an example of one order is exported with N fixed at 1, silently
+PARITY_ORDERS = (1, 2, 3, 5, 7, 10, 20, 50, 100, 200, 500, N_MAX)
+PARITY_DRAWS = 20
+PARITY_TOLERANCE = 1e-5
+PARITY_MARGIN = 1e-4
+"""Two likeliest actions nearer than this may swap between torch and ONNX: a near-tie."""
+GOLDEN_ORDERS = 5
+
+
+class ExportFailed(Exception):
+    """The exported file does not decide as the network does; nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """How far ONNX is from torch over all rounds of all draws; near-ties are counted apart."""
+
+    max_abs_diff: float
+    decisions: int
+    near_ties: int
+    margin: float = PARITY_MARGIN
+    orders: tuple[int, ...] = PARITY_ORDERS
+
+
+def to_onnx(network: Network, metadata: dict[str, str]) -> bytes:
+    """The network as ONNX: opset 18, free N, weights inside, ``metadata`` stamped."""
+    example = torch.zeros(EXAMPLE_ORDERS, len(FEATURES))
+    with _quiet():
+        program = torch.onnx.export(
+            network.eval(),
+            (example,),
+            input_names=[INPUT],
+            output_names=OUTPUTS,
+            dynamic_shapes=({0: torch.export.Dim("N", min=1, max=N_MAX)},),
+            opset_version=OPSET,
+            external_data=False,
+            dynamo=True,
+        )
+    if program is None:
+        raise ExportFailed("torch returned no ONNX program")
+    model = program.model_proto
+    _strip_notes(model)
+    onnx.helper.set_model_props(model, metadata)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's progress, its own deprecations and that torchvision is absent."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
+
+
+def _strip_notes(model: Any) -> None:
+    """Drop what torch notes about its own source code, which is two thirds of the file."""
+    model.graph.ClearField("metadata_props")
+    for part in (*model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    model.graph.ClearField("value_info")
+
+
+def random_features(rng: np.random.Generator, orders: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Made-up observations of ``orders`` orders, as widely spread as real ones; ``[N, F]``."""
+    return np.clip(rng.standard_normal((orders, len(FEATURES))), -3, 3).astype(np.float32)
+
+
+def compare(network: Network, served: OnnxPolicy, draws: int = PARITY_DRAWS) -> Parity:
+    """Both on random observations of every size; raises ExportFailed where they disagree."""
+    rng = np.random.default_rng(0)
+    worst, decisions, near_ties = 0.0, 0, 0
+    for orders in PARITY_ORDERS:
+        for _ in range(draws):
+            off, ties = _compare_one(network, served, random_features(rng, orders))
+            worst, near_ties, decisions = max(worst, off), near_ties + ties, decisions + orders
+    if worst > PARITY_TOLERANCE:
+        raise ExportFailed(f"ONNX differs from torch by {worst:.1e}, over {PARITY_TOLERANCE:.0e}")
+    return Parity(worst, decisions, near_ties)
+
+
+@torch.no_grad()
+def _compare_one(
+    network: Network, served: OnnxPolicy, features: np.ndarray[Any, np.dtype[np.float32]]
+) -> tuple[float, int]:
+    """Largest difference and near-ties of one basket, up to the round in which a tie swapped."""
+    actions, probabilities = (out.numpy() for out in network(torch.from_numpy(features)))
+    rounds = served.exchange(features)
+    worst = 0.0
+    for k in range(len(actions)):
+        worst = max(worst, float(np.abs(probabilities[k] - rounds.probabilities[k]).max()))
+        swapped = actions[k] != rounds.actions[k]
+        if swapped.any():
+            top = np.sort(probabilities[k][swapped], axis=-1)
+            if (top[:, -1] - top[:, -2]).max() > PARITY_MARGIN:
+                raise ExportFailed(f"an action of round {k + 1} differs and is no near-tie")
+            return worst, int(swapped.sum())  # what follows a swap heard other messages
+    return worst, 0
+
+
+def write_model(
+    models_dir: Path, network: Network, name: str, method: str, record: dict[str, Any]
+) -> dict[str, Any]:
+    """Export, prove and write ``<name>.onnx`` and the manifest; answers the manifest's row."""
+    network = network.cpu().eval()
+    stamp = {"contract": fingerprint(), "K": str(_rounds(network)), "method": method, "name": name}
+    data = to_onnx(network, stamp)
+    row = {
+        "name": name,
+        "file": f"{name}.onnx",
+        "version": hashlib.sha256(data).hexdigest()[:12],
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "bytes": len(data),
+        "method": method,
+        "K": _rounds(network),
+        "contract": fingerprint(),
+        "opset": OPSET,
+        **record,
+        "golden": _golden(network),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        _write(Path(folder), row, data)
+        row["parity"] = dataclasses.asdict(compare(network, load(Path(folder), name)))
+    models_dir.mkdir(parents=True, exist_ok=True)
+    _write(models_dir, row, data)
+    return row
+
+
+def shipped(models_dir: Path, name: str) -> dict[str, Any] | None:
+    """The manifest's row of a model, None where there is no such model."""
+    path = models_dir / "manifest.json"
+    if not path.is_file():
+        return None
+    rows = json.loads(path.read_text(encoding="utf-8"))["models"]
+    return next((row for row in rows if row["name"] == name), None)
+
+
+def _rounds(network: Network) -> int:
+    return max(network.config.rounds, 1)
+
+
+@torch.no_grad()
+def _golden(network: Network) -> dict[str, Any]:
+    """A small batch and its answer, which the service repeats before it serves."""
+    features = random_features(np.random.default_rng(18), GOLDEN_ORDERS)
+    _, probabilities = network(torch.from_numpy(features))
+    return {"features": features.tolist(), "probabilities": probabilities.tolist()}
+
+
+def _write(folder: Path, row: dict[str, Any], data: bytes) -> None:
+    """Model first, then the manifest that vouches for it; each appears whole or not at all."""
+    path = folder / "manifest.json"
+    kept = json.loads(path.read_text(encoding="utf-8"))["models"] if path.is_file() else []
+    rows = [other for other in kept if other["name"] != row["name"]] + [row]
+    manifest = json.dumps({"models": rows}, indent=1, sort_keys=True) + "\n"
+    for target, content in ((folder / row["file"], data), (path, manifest.encode())):
+        fresh = target.with_suffix(".new")
+        fresh.write_bytes(content)
+        os.replace(fresh, target)

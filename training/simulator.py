@@ -1,0 +1,177 @@
+"""Batches of days, step by step: the core's verbs on ``[B, N]`` tensors, and the paper's reward.
+
+It owns no accounting: volumes, cash and conflicts are those of the core's Day. Rewards are per
+order; paper.md section 2, with d the side, a the executed share of the target, p the execution
+price and P the mean interval price over the order's window (TWAP):
+
+    R = d a (p - P) / P  -  alpha a^2  -  sigma [the cash rule cut a buy in this step]
+
+``shaped`` is the same return with its market noise taken out. Let F_t be the mean price from
+interval t on: what an even schedule gets for what is left. With the potential d left_t (F_t - P),
+which no action can change, each step earns against the even schedule on the same prices:
+
+    d (a (p - F_{t+1}) + left_t (F_{t+1} - F_t)) / P   (for p = p_t: d (a - even) (p_t - F_{t+1}) / P)
+
+Over a day both sum to the same gain, what is left unfilled marked at the last interval's price.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from service.core.allocate import Decision, allocate
+from service.core.day import Day, mark, open_day, place, settle
+from service.core.market import Fills, Snapshot, interval, opening
+from service.core.observe import observe
+from service.core.policy import Policy
+from service.core.units import Array, namespace
+from training.episodes import EpisodeBatch
+from training.world import execute, reservation
+
+
+@dataclass(frozen=True, slots=True)
+class RewardConfig:
+    """Weights of the reward."""
+
+    alpha: float = 3.3e-4
+    """Impact: what trading a whole target in one step costs, as a share of its value."""
+    sigma: float = 5e-4
+    """What a step with a cash conflict costs every order, as a share of its value."""
+    scale: float = 100.0
+    """Training sees rewards times this: percent, as the paper does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """What the batch's market will do, computed once. Prices float64 ``[..., N]``.
+
+    ``snapshots`` T + 1: the opening, then every interval; ``twap`` P; ``ahead`` T + 1: F_t, the
+    mean price of the order's intervals from t on; ``per_value`` 1 / (target x P), 0 for padding.
+    """
+
+    snapshots: tuple[Snapshot, ...]
+    twap: Array
+    ahead: tuple[Array, ...]
+    per_value: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of all days: ``day`` has seen the interval; float32 ``[..., N]``.
+
+    ``gain`` R_e, ``shaped`` its noise-free twin, ``share`` the executed share of the target; ``cut``
+    bool ``[...]``: a conflict.
+    """
+
+    day: Day
+    decision: Decision
+    fills: Fills
+    gain: Array
+    shaped: Array
+    share: Array
+    cut: Array
+
+
+def prepare(batch: EpisodeBatch) -> Market:
+    """The market of ``batch``: one snapshot per decision, and the prices that rewards need."""
+    snapshots = _snapshots(batch)
+    xp = namespace(batch.cash_minor)
+    ahead = _ahead(batch, snapshots)
+    value = xp.astype(batch.orders.order_qty, xp.float64) * ahead[0]
+    live = value > 0
+    per_value = xp.astype(live, xp.float64) / xp.where(live, value, xp.ones_like(value))
+    return Market(snapshots, ahead[0], ahead, per_value)
+
+
+def begin(batch: EpisodeBatch, market: Market) -> Day:
+    """All days opened, with their opening prices on the tape."""
+    return mark(open_day(batch.orders, batch.rules, batch.cash_minor), market.snapshots[0])
+
+
+def advance(seen: Day, wish: Array, market: Market) -> Step:
+    """Take one decision and live through its interval; ``wish`` shares int64 ``[..., N]``."""
+    coming = market.snapshots[seen.step + 1]
+    decision = allocate(seen, wish, reservation(seen, coming))
+    placed = place(
+        seen, decision.child_qty, decision.protect_px, decision.reserve_minor, decision.cut
+    )
+    fills = execute(placed, coming)
+    day = mark(settle(placed, fills), coming)
+    gain, shaped, share = _gains(seen, fills, market)
+    return Step(day, decision, fills, gain, shaped, share, decision.cut)
+
+
+def rewards(step: Step, gain: Array, config: RewardConfig) -> Array:
+    """R of every order in training units; ``gain`` is the step's ``gain`` or ``shaped``."""
+    xp = namespace(gain)
+    conflict = xp.astype(step.cut, gain.dtype)[..., None]
+    cost = config.alpha * step.share * step.share + config.sigma * conflict
+    return (gain - cost) * xp.astype(step.day.orders.live, gain.dtype) * config.scale
+
+
+def play(
+    batch: EpisodeBatch,
+    policy: Policy | Callable[[Day, Any], Any],
+    market: Market | None = None,
+) -> Day:
+    """The days after their last interval under ``policy``."""
+    market = market or prepare(batch)
+    day = begin(batch, market)
+    for _ in range(batch.rules.steps):
+        day = advance(day, policy(day, observe(day)).wish, market).day
+    return day
+
+
+def _snapshots(batch: EpisodeBatch) -> tuple[Snapshot, ...]:
+    bars, width = batch.bars, batch.bars_per_step
+    columns = (bars.open, bars.high, bars.low, bars.close, bars.price, bars.volume)
+    cuts = [slice(at, at + width) for at in range(0, bars.close.shape[-2], width)]
+    steps = (interval(*(column[..., cut, :] for column in columns)) for cut in cuts)
+    first = opening(bars.open[..., 0, :])
+    return tuple(map(_compact, (first, *steps)))
+
+
+def _compact(snapshot: Snapshot) -> Snapshot:
+    """The snapshot with its own contiguous memory: views into the bars are slow to walk."""
+    xp = namespace(snapshot.price)
+    names = ("open", "high", "low", "close", "price", "volume", "halted")
+    return replace(snapshot, **{name: xp.asarray(getattr(snapshot, name), copy=True) for name in names})
+
+
+def _ahead(batch: EpisodeBatch, snapshots: tuple[Snapshot, ...]) -> tuple[Array, ...]:
+    """F_1 .. F_{T+1} as the core's mean price: equal weight for each interval that traded.
+
+    Where none is left, the price of the last interval of the order's window.
+    """
+    xp, orders = namespace(batch.cash_minor), batch.orders
+    last = snapshots[0].price
+    for step, snapshot in enumerate(snapshots[1:], 1):
+        last = xp.where(step <= orders.end_step, snapshot.price, last)
+    fallback = xp.astype(last, xp.float64)
+    total, count = xp.zeros_like(last), xp.zeros_like(last)
+    ahead = [fallback]
+    for step in range(batch.rules.steps, 0, -1):
+        snapshot = snapshots[step]
+        inside = (orders.start_step <= step) & (step <= orders.end_step)
+        counted = inside & (snapshot.volume > 0) & ~snapshot.halted
+        total = total + xp.where(counted, snapshot.price, xp.zeros_like(total))
+        count = count + xp.astype(counted, count.dtype)
+        mean = xp.astype(total, xp.float64) / xp.astype(xp.clip(count, min=1), xp.float64)
+        ahead.append(xp.where(count > 0, mean, fallback))
+    return tuple(reversed(ahead))
+
+
+def _gains(seen: Day, fills: Fills, market: Market) -> tuple[Array, Array, Array]:
+    """R_e, its noise-free twin and the executed share of the target; float32 ``[..., N]``."""
+    xp, t = namespace(fills.qty), seen.step
+    now, after = market.ahead[t], market.ahead[t + 1]
+    qty = xp.astype(fills.qty, xp.float64)
+    notional = xp.astype(fills.notional, xp.float64)
+    left = xp.astype(seen.orders.order_qty - seen.cum_qty, xp.float64)
+    signed = xp.astype(seen.orders.side, xp.float64) * market.per_value
+    gain = signed * (notional - qty * market.twap)
+    shaped = signed * (notional - qty * after + left * (after - now))
+    share = qty * market.per_value * market.twap
+    return xp.astype(gain, xp.float32), xp.astype(shaped, xp.float32), xp.astype(share, xp.float32)
