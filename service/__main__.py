@@ -5,9 +5,11 @@ Every limit is explicit. A start that cannot be safe ends with one sentence and 
 
 from __future__ import annotations
 
+import signal
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 
@@ -34,12 +36,19 @@ class StartRefused(Exception):
 
 def main() -> None:
     """Serve until told to stop."""
+    # uvicorn raises the signal again once it has stopped: then the store is stopped as well
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, _stop)
     try:
         with ExitStack() as stack:
             _serve(Settings(), stack)
     except (StartRefused, EmbeddedError, ModelRefused, auth.KeysRefused) as refused:
         print(f"concord cannot start: {refused}", file=sys.stderr)
         sys.exit(EXIT_UNSAFE)
+
+
+def _stop(_: int, __: FrameType | None) -> None:
+    sys.exit(0)
 
 
 def _serve(settings: Settings, stack: ExitStack) -> None:

@@ -103,6 +103,7 @@ def step(
     decided = decide(day, snapshot, policy)
     laws.enforce(laws.broken_by_decision(decided))
     after = _sent(booked, decided, as_of_us)
+    _enforce_book(after)
     reply = render.dump(render.decision(day_id, booked, after, decided, alarms))
     fields = {**fields, rounds_field(n): pack_rounds(decided.intent.rounds), request_field(n): raw}
     return Effect(after, reply, fields, decided, alarms)
@@ -212,7 +213,13 @@ def _reported(
     day = _settled(live.day, booked.fills, booked.breached)
     alarms = (*booked.alarms, *settlement_alarms(live.day, day))
     after = live.after(day, children=booked.children, alarms=live.alarms + len(alarms))
+    _enforce_book(after)
     return after, alarms, {exec_field(r.exec_id): _content(r) for _, r in fresh}
+
+
+def _enforce_book(live: LiveDay) -> None:
+    if not live.paper and not laws.book_matches_working(live.day, live.children):
+        laws.enforce([laws.book_matches_working.__name__])
 
 
 def _is_new(index: int, report: Report, known: Mapping[str, bytes]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from service.core.book import Child
 from service.core.day import BUY, SELL, Day, Trading
 from service.core.decide import Decided
 from service.core.limits import notional_qty_max, protection, through_limit
@@ -88,6 +89,21 @@ def trading_state_obeyed(decided: Decided) -> Array:
     return child >= 0
 
 
+def volume_moved_by_decision(decided: Decided) -> Array:
+    """A decision moves its children from remaining to working and touches nothing else."""
+    seen, after, child = decided.seen, decided.after, decided.decision.child_qty
+    moved = (after.working == seen.working + child) & (after.remaining == seen.remaining - child)
+    return moved & (after.cum_qty == seen.cum_qty) & (after.overfill == seen.overfill)
+
+
+def book_matches_working(day: Day, children: Iterable[Child]) -> bool:
+    """The children in the book add up to what each order has working (reported fills)."""
+    booked = [0] * day.working.shape[-1]
+    for child in children:
+        booked[child.order] += child.open_qty
+    return booked == day.working.tolist()
+
+
 def step_follows(decided: Decided) -> bool:
     """Decisions are numbered without gaps."""
     return decided.after.step == decided.seen.step + 1 <= decided.seen.rules.steps
@@ -121,6 +137,7 @@ DECISION_LAWS: tuple[Callable[[Decided], Array], ...] = (
     child_within_limits,
     child_reserved,
     trading_state_obeyed,
+    volume_moved_by_decision,
     step_follows,
 )
 SETTLEMENT_LAWS: tuple[Callable[[Day, Fills, Day], Array], ...] = (

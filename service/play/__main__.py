@@ -138,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--fills", choices=(REPORTED, PAPER), default=REPORTED, help="who fills the children")
     add("--step-minutes", type=int, default=STEP_MINUTES, help="trading time of one step")
     add("--lot", type=int, help="lot size; 100 for Chinese codes and 1 elsewhere without it")
-    add("--margin-bp", type=int, default=MARGIN_BP, help="cash over an even schedule's need")
+    add("--margin-bp", type=int, default=MARGIN_BP, help="margin of the initial cash (%(default)s)")
     add("--out", type=Path, default=Path("runs/demo"), help="folder of both JSON files")
     add("--url", help="a running service; its own is started without it")
     add("--key-file", type=Path, help="file with the API key for --url")

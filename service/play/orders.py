@@ -33,8 +33,10 @@ SIZE_LOG_SD = 1.14
 """Order size over one step's mean volume is log-normal with these (paper section 5)."""
 SIZE_SHARE_MAX = 0.5
 """Largest order over one step's mean volume; the log-normal alone passes it in 1.2% of draws."""
+BUY_SHARE = 0.6
+"""Share of the basket's value that is bought: sales must pay for most of the buys."""
 MARGIN_BP = 200
-"""Initial cash over what an even schedule needs at the opening prices."""
+"""How far initial cash allows buys to become dearer, and sales cheaper, than at the open."""
 CASH_BUFFER_BP = 100
 """How far above the last price a buy reserves cash; the service's default."""
 DAYS_BEFORE = 20
@@ -86,7 +88,7 @@ def make_orders(
     seed: int,
     n: int = 20,
     *,
-    buy_share: float = 0.5,
+    buy_share: float = BUY_SHARE,
     lot: int = 1,
     margin_bp: int = MARGIN_BP,
     ticks_per_minor: int = 100,
@@ -103,10 +105,10 @@ def make_orders(
         most = min(len(usable), N_MAX)
         raise OrdersError(f"{n} orders asked for; {day.date} has symbols for 1 to {most}")
     column = np.sort(rng.permutation(usable)[:n])
-    side = np.where(rng.permutation(n) < round(n * buy_share), BUY, SELL).astype(np.int64)
-    qty = draw_sizes(rng, step_volume[column], lot)
     arrival, steps = day.open[0, column], -(-len(day.starts) // bars_per_step)
+    qty = draw_sizes(rng, step_volume[column], lot)
     _bounded(qty, arrival, ticks_per_minor)
+    side = draw_sides(rng, qty * arrival, buy_share)
     cash = initial_cash_minor(
         side, qty, arrival, steps, lot=lot, margin_bp=margin_bp, ticks_per_minor=ticks_per_minor
     )
@@ -140,6 +142,24 @@ def draw_sizes(
     return np.asarray(np.maximum(qty, lot), dtype=np.int64)
 
 
+def draw_sides(rng: np.random.Generator, value: Ints, buy_share: float = BUY_SHARE) -> Ints:
+    """BUY or SELL for orders worth ``value`` ``[..., N]``, so that ``buy_share`` of it is bought.
+
+    From the largest order down, each goes to the side that lacks more; ties are drawn.
+    """
+    order = np.argsort(-value, axis=-1, kind="stable")
+    bought, sold = np.zeros((2, *value.shape[:-1], 1))
+    side = np.zeros_like(value)
+    for rank in range(value.shape[-1]):
+        at = order[..., rank : rank + 1]
+        worth = np.take_along_axis(value, at, axis=-1)
+        lack = sold * buy_share - bought * (1 - buy_share)
+        buys = (lack > 0) | ((lack == 0) & (rng.random(lack.shape) < buy_share))
+        np.put_along_axis(side, at, np.where(buys, BUY, SELL), axis=-1)
+        bought, sold = bought + worth * buys, sold + worth * ~buys
+    return side
+
+
 def initial_cash_minor(
     side: Ints,
     qty: Ints,
@@ -151,11 +171,16 @@ def initial_cash_minor(
     buffer_bp: int = CASH_BUFFER_BP,
     ticks_per_minor: int = 100,
 ) -> Ints:
-    """Cash in minor units with which an even schedule is paid at the opening prices; ``[...]``.
+    """Cash in minor units with which an even schedule never runs short; ``[...]``.
 
-    (1 + margin) x the largest over t of: the buys of steps 1..t, those of step t at the price at
-    which they reserve cash, less the sales of steps 1..t-1. Sales are complete at step T-1, since
-    proceeds count once reported. ``side``, ``qty``, ``arrival_px`` (ticks) are ``[..., N]``.
+    The largest over t of (1 + margin) x the buys of steps 1..t, those of step t at the price at
+    which they reserve cash, less (1 - margin) x the sales of steps 1..t-1, all at the opening
+    prices. Sales are complete at step T-1, since proceeds count once reported. ``side``, ``qty``
+    and ``arrival_px`` (ticks) are ``[..., N]``.
+
+    The margin is on both legs, not on their difference, because prices move both: with it on the
+    difference a basket of equal sides cut its even schedule in 12-19% of the steps of five data
+    sets at 2%, with it on the legs in 0.1% at most.
     """
     buys, sells = np.where(side == BUY, qty, 0), np.where(side == SELL, qty, 0)
     reserve_px = ceil_div(arrival_px * (BP + buffer_bp) // BP, ticks_per_minor) * ticks_per_minor
@@ -164,11 +189,12 @@ def initial_cash_minor(
         bought = round_to_lot(buys * (step - 1), steps, lot)
         buying = np.where(step == steps, buys, round_to_lot(buys * step, steps, lot)) - bought
         sold = sells if step == steps else round_to_lot(sells * (step - 1), steps, lot)
-        need = buy_cost_minor(bought, arrival_px, ticks_per_minor)
-        need += buy_cost_minor(buying, reserve_px, ticks_per_minor)
-        need -= sell_proceeds_minor(sold, arrival_px, ticks_per_minor)
-        peak = np.maximum(peak, need.sum(axis=-1))
-    return np.asarray(ceil_div(peak * (BP + margin_bp), BP), dtype=np.int64)
+        paid = buy_cost_minor(bought, arrival_px, ticks_per_minor)
+        paid += buy_cost_minor(buying, reserve_px, ticks_per_minor)
+        received = sell_proceeds_minor(sold, arrival_px, ticks_per_minor)
+        need = paid.sum(axis=-1) * (BP + margin_bp) - received.sum(axis=-1) * (BP - margin_bp)
+        peak = np.maximum(peak, need)
+    return np.asarray(ceil_div(peak, BP), dtype=np.int64)
 
 
 def reference(previous: Sequence[DayBars], symbols: Sequence[str], bars_per_step: int) -> Reference:

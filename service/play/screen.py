@@ -85,7 +85,7 @@ def row(decided: Decided) -> tuple[str, ...]:
 def rounds(record: Json, open_orders: Sequence[str]) -> str:
     """The exchange: how many orders wish to trade in round 1, and how many each round changed."""
     exchange = [one["action"] for one in record["rounds"]]
-    if not exchange:
+    if not exchange or not open_orders:
         return "-"
     wanted = set(open_orders)
     at = [i for i, cl_ord_id in enumerate(record["cl_ord_id"]) if cl_ord_id in wanted]

@@ -11,8 +11,10 @@ import shlex
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -21,17 +23,18 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "concord-compose-test"
 ANSWER_S_MAX = 180.0
+FILLED_PCT_MIN = 99.0  # a symbol may be short of a lot
+Json = dict[str, Any]
 STEPS = 12
 # After these steps, these parts are killed; the rest of the day is played on what remains.
 DEATHS = {3: ("service",), 6: ("store",), 9: ("service", "store")}
 DAY = "/v1/days/compose-test"
-ORDERS = {
+ORDERS: Json = {
     "cl_ord_id": ["b1", "b2", "s1", "s2"],
     "symbol": ["AAA", "BBB", "CCC", "DDD"],
     "side": ["BUY", "BUY", "SELL", "SELL"],
     "order_qty": [12_000, 7_300, 9_999, 100],
 }
-Json = dict[str, Any]
 
 
 class Reply(NamedTuple):
@@ -245,15 +248,42 @@ def inspect(stack: Stack) -> None:
     check(fsync == ["appendfsync", "always"], "the store syncs before it answers")
 
 
-def demo(stack: Stack, key: str) -> None:
-    """The demo client plays its day against the stack."""
-    subprocess.run(
-        [sys.executable, "-m", "service.play", "--url", f"http://127.0.0.1:{stack.port}"],
-        cwd=ROOT,
-        env={**os.environ, "CONCORD_KEY": key},
-        check=True,
+def demo(stack: Stack, key_file: Path, *options: str) -> Json:
+    """The demo client's summary of a day that it played against the stack."""
+    address = ["--url", f"http://127.0.0.1:{stack.port}", "--key-file", str(key_file)]
+    command = [sys.executable, "-m", "service.play", *address, "--out", str(key_file.parent)]
+    done = subprocess.run(
+        [*command, *options], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    say("the demo client played its day")
+    if done.returncode:
+        raise SystemExit(f"compose-test: FAILED: the demo client:\n{done.stdout}\n{done.stderr}")
+    summary: Json = json.loads(Path(done.stdout.splitlines()[-1]).read_text(encoding="utf-8"))
+    return summary
+
+
+def demos(stack: Stack, key_file: Path, over: threading.Event) -> list[Json]:
+    """Days of the demo client, one after the other until it is over: kills meet them anywhere."""
+    played: list[Json] = []
+    while not over.is_set() or not played:
+        played.append(demo(stack, key_file, "--step-minutes", "5"))
+    return played
+
+
+def with_demos(stack: Stack, key_file: Path, client: Client) -> None:
+    """The day with deaths, while the demo client plays days of its own."""
+    over = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        others = pool.submit(demos, stack, key_file, over)
+        try:
+            told, last = play(stack, client)
+        finally:
+            over.set()
+        summaries = others.result()
+    filled = min(summary["filled_pct"] for summary in summaries)
+    check(
+        filled > FILLED_PCT_MIN, f"the demo client's {len(summaries)} days too: {filled} % filled"
+    )
+    finish(stack, client, told, last)
 
 
 def main() -> None:
@@ -268,10 +298,15 @@ def main() -> None:
         check(client("GET", "/readyz").status == 200, "the service is ready")
         client.key = stack("exec", "-T", "service", "cat", "/data/key").strip()
         inspect(stack)
-        demo(stack, client.key)
-        opened = client("PUT", DAY, opening())
-        check(opened.status in (200, 201), f"the day opens: {opened.status} {opened.body[:300]!r}")
-        finish(stack, client, *play(stack, client))
+        with tempfile.TemporaryDirectory() as folder:
+            key_file = Path(folder) / "key"
+            key_file.touch(0o600)
+            key_file.write_text(client.key, encoding="utf-8")
+            summary = demo(stack, key_file)
+            check(summary["fallbacks"] == 0, f"the demo client plays its day: {summary}")
+            opened = client("PUT", DAY, opening())
+            check(opened.status in (200, 201), f"a day opens: {opened.status} {opened.body!r}")
+            with_demos(stack, key_file, client)
         say("nothing that was answered was lost or done twice")
     except BaseException:
         sys.stderr.write(stack("logs"))

@@ -1,4 +1,4 @@
-"""The container stack as written: closed by default, and durable. Read as text, no engine needed."""
+"""The container stack as written: closed by default, and durable. Read as text: no engine."""
 
 import re
 from pathlib import Path
