@@ -136,23 +136,24 @@ def decision(
 def _reasons(choice: Decision, failure: str | None) -> dict[int, list[Json]]:
     """Reason codes with their two numbers, by order number."""
     found: dict[int, list[Json]] = {}
+    n = choice.child_qty.size
     for stage in choice.stages:
         (at,) = np.nonzero(stage.before != stage.after)
         if not at.size:
             continue
         scale = PRICE_SCALE if stage.reason in _PRICED else None
-        observed, limit = (_numbers(v, at, scale) for v in (stage.observed, stage.limit))
+        observed, limit = (_numbers(v, at, n, scale) for v in (stage.observed, stage.limit))
         for i, o, bound in zip(at.tolist(), observed, limit, strict=True):
             found.setdefault(i, []).append({"code": stage.reason, "observed": o, "limit": bound})
     if failure is not None:
         row = {"code": Reason.FALLBACK, "observed": None, "limit": None}
-        for i in range(choice.child_qty.size):
+        for i in range(n):
             found.setdefault(i, []).append(row)
     return found
 
 
-def _numbers(values: np.ndarray, at: np.ndarray, scale: int | None) -> list[float]:
-    picked = np.broadcast_to(values, np.shape(values) or (at.max() + 1,))[at]
+def _numbers(values: np.ndarray | int, at: np.ndarray, n: int, scale: int | None) -> list[float]:
+    picked = np.broadcast_to(values, n)[at]
     listed: list[float] = (picked / scale if scale else picked).tolist()
     return listed
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from training.episodes import BasketConfig
 from training.policy import NetworkConfig
-from training.simulator import RewardConfig
+from training.simulator import Credit, RewardConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +56,8 @@ class TrainConfig:
     """Bars of a generated day (5 minutes each)."""
     bars_per_step: int = 6
     """Bars in one decision step."""
-    credit: Literal["order", "team"] = "order"
-    """Whose return trains an order: its own gain and impact with the shared cash penalty, or the
+    credit: Credit = "order"
+    """Whose return trains an order: its own gain and impact with everyone's cash penalty, or the
     mean of all. The objective is the same sum; the credit is finer."""
     shaped: bool = True
     """Train on gains against the even schedule on the same prices (see simulator)."""

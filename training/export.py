@@ -25,7 +25,7 @@ import onnx
 import torch
 
 from service.core.contract import FEATURES, N_MAX, fingerprint
-from service.onnx_policy import INPUT, OUTPUTS, OnnxPolicy, load
+from service.onnx_policy import INPUT, OUTPUTS, ModelRefused, OnnxPolicy, load
 from training.policy import Network
 
 OPSET = 18
@@ -163,13 +163,12 @@ def write_model(
     return row
 
 
-def shipped(models_dir: Path, name: str) -> dict[str, Any] | None:
-    """The manifest's row of a model, None where there is no such model."""
-    path = models_dir / "manifest.json"
-    if not path.is_file():
+def served(models_dir: Path, name: str) -> OnnxPolicy | None:
+    """The shipped model as the service runs it; None where the gate refuses it."""
+    try:
+        return load(models_dir, name)
+    except ModelRefused:
         return None
-    rows = json.loads(path.read_text(encoding="utf-8"))["models"]
-    return next((row for row in rows if row["name"] == name), None)
 
 
 def _rounds(network: Network) -> int:

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from service.core.units import PPM
 from service.play.bars import BarsError, DayBars, days, merge, read_days
 from service.play.orders import DAYS_BEFORE, Reference, reference_arrays
 from service.play.sample import SampleMarket, generate_arrays
@@ -41,17 +39,19 @@ class MarketDays:
     @property
     def steps(self) -> int:
         """Decisions in a day: T."""
-        return -(-self.close.shape[1] // self.bars_per_step)
+        return -(-int(self.close.shape[1]) // self.bars_per_step)
 
     def only(self, chosen: slice) -> MarketDays:
         """The days ``chosen``."""
         known = self.reference
-        parts = (known.prev_close, known.adv_qty, known.vol_ppm, known.profile_ppm)
-        return MarketDays(
-            *(getattr(self, name)[chosen] for name in COLUMNS),
-            Reference(*(part[chosen] for part in parts)),
-            self.bars_per_step,
+        reference = Reference(
+            known.prev_close[chosen],
+            known.adv_qty[chosen],
+            known.vol_ppm[chosen],
+            known.profile_ppm[chosen],
         )
+        bars = {name: getattr(self, name)[chosen] for name in COLUMNS}
+        return MarketDays(**bars, reference=reference, bars_per_step=self.bars_per_step)
 
 
 def generated(
@@ -73,7 +73,8 @@ def generated(
         vol_ppm=made.vol_ppm,
         profile_ppm=np.broadcast_to(profile[:, None], shape),
     )
-    return MarketDays(*(getattr(made, name) for name in COLUMNS), known, bars_per_step)
+    columns = {name: getattr(made, name) for name in COLUMNS}
+    return MarketDays(**columns, reference=known, bars_per_step=bars_per_step)
 
 
 def from_file(path: Path, bars_per_step: int, last: str | None = None) -> MarketDays:
@@ -93,7 +94,8 @@ def from_file(path: Path, bars_per_step: int, last: str | None = None) -> Market
         raise BarsError(f"{path}: no symbol has every bar of every day; give a shorter file")
     columns = {name: _stacked(held, symbols, name) for name in COLUMNS}
     known = _known(held, symbols, columns["open"], bars_per_step)
-    return MarketDays(*(columns[name][1:] for name in COLUMNS), known, bars_per_step)
+    later = {name: columns[name][1:] for name in COLUMNS}
+    return MarketDays(**later, reference=known, bars_per_step=bars_per_step)
 
 
 def _stacked(held: list[DayBars], symbols: list[str], name: str) -> Ints:
@@ -114,11 +116,9 @@ def _known(held: list[DayBars], symbols: list[str], open_: Ints, bars_per_step: 
         reference_arrays(open_[past, 0], close[past], volume[past])
         for past in (slice(max(0, day - DAYS_BEFORE), day) for day in range(1, len(held)))
     ]
-    names: Any = ("prev_close", "adv_qty", "vol_ppm", "profile_ppm")
-    return Reference(*(np.stack([getattr(row, name) for row in rows]) for name in names))
-
-
-def check_profile(days_: MarketDays) -> bool:
-    """Whether every volume profile sums to one day, or to nothing where none traded."""
-    total = days_.reference.profile_ppm.sum(axis=1)
-    return bool(np.isin(total, (0, PPM)).all())
+    return Reference(
+        prev_close=np.stack([row.prev_close for row in rows]),
+        adv_qty=np.stack([row.adv_qty for row in rows]),
+        vol_ppm=np.stack([row.vol_ppm for row in rows]),
+        profile_ppm=np.stack([row.profile_ppm for row in rows]),
+    )

@@ -34,8 +34,8 @@ class Rollout:
     """What the update needs of B played days; one row per step and day, R = T x B.
 
     ``features`` ``[R, N, F]``, ``live`` and ``open`` bool ``[R, N]`` (an order whose action can
-    change something), ``actions`` and ``log_prob`` ``[R, K, N]``, ``advantage`` ``[R, K, N]`` on one
-    common scale, ``returns`` and ``values`` ``[R, N]``.
+    change something), ``actions``, ``log_prob`` and ``advantage`` (on one scale for all rounds)
+    ``[R, K, N]``, ``returns`` and ``values`` ``[R, N]``.
     """
 
     features: Tensor
@@ -118,11 +118,8 @@ def _try(
 ) -> tuple[Step, Tensor, Tensor]:
     """Live one step with ``action`` ``[B, N]``: the step, its reward, and Q = r + V(s')."""
     step = advance(day, grid_wish(day, action), market)
-    reward = rewards(step, step.shaped if config.shaped else step.gain, config.reward)
-    if config.credit == "team":
-        live = day.orders.live.to(reward)
-        team = (reward * live).sum(-1, keepdim=True) / live.sum(-1, keepdim=True)
-        reward = team * live
+    gain = step.shaped if config.shaped else step.gain
+    reward = rewards(step, gain, config.reward, config.credit)
     if step.day.step == day.rules.steps:
         return step, reward, reward
     after = observe(step.day)

@@ -10,7 +10,9 @@ price and P the mean interval price over the order's window (TWAP):
 interval t on: what an even schedule gets for what is left. With the potential d left_t (F_t - P),
 which no action can change, each step earns against the even schedule on the same prices:
 
-    d (a (p - F_{t+1}) + left_t (F_{t+1} - F_t)) / P   (for p = p_t: d (a - even) (p_t - F_{t+1}) / P)
+    d (a (p - F_{t+1}) + left_t (F_{t+1} - F_t)) / P,
+
+which for p = p_t is d (a - even) (p_t - F_{t+1}) / P.
 
 Over a day both sum to the same gain, what is left unfilled marked at the last interval's price.
 """
@@ -18,8 +20,8 @@ Over a day both sum to the same gain, what is left unfilled marked at the last i
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from service.core.allocate import Decision, allocate
 from service.core.day import Day, mark, open_day, place, settle
@@ -27,8 +29,10 @@ from service.core.market import Fills, Snapshot, interval, opening
 from service.core.observe import observe
 from service.core.policy import Policy
 from service.core.units import Array, namespace
-from training.episodes import EpisodeBatch
+from training.episodes import EpisodeBatch, map_arrays
 from training.world import execute, reservation
+
+Credit = Literal["order", "team"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +65,8 @@ class Market:
 class Step:
     """One step of all days: ``day`` has seen the interval; float32 ``[..., N]``.
 
-    ``gain`` R_e, ``shaped`` its noise-free twin, ``share`` the executed share of the target; ``cut``
-    bool ``[...]``: a conflict.
+    ``gain`` R_e, ``shaped`` its noise-free twin, ``share`` the executed share of the target, and
+    ``cut`` bool ``[...]``: a conflict.
     """
 
     day: Day
@@ -103,12 +107,21 @@ def advance(seen: Day, wish: Array, market: Market) -> Step:
     return Step(day, decision, fills, gain, shaped, share, decision.cut)
 
 
-def rewards(step: Step, gain: Array, config: RewardConfig) -> Array:
-    """R of every order in training units; ``gain`` is the step's ``gain`` or ``shaped``."""
+def rewards(step: Step, gain: Array, config: RewardConfig, credit: Credit = "order") -> Array:
+    """What trains each order, in training units; ``gain`` is the step's ``gain`` or ``shaped``.
+
+    The objective is the mean of R over the day's n orders. ``team`` gives every order that mean.
+    ``order`` gives it what its own action moves of n times that mean: its own gain and impact, and
+    the whole of everyone's cash penalty.
+    """
     xp = namespace(gain)
-    conflict = xp.astype(step.cut, gain.dtype)[..., None]
-    cost = config.alpha * step.share * step.share + config.sigma * conflict
-    return (gain - cost) * xp.astype(step.day.orders.live, gain.dtype) * config.scale
+    live = xp.astype(step.day.orders.live, gain.dtype)
+    count = xp.sum(live, axis=-1, keepdims=True)
+    conflict = config.sigma * xp.astype(step.cut, gain.dtype)[..., None]
+    own = (gain - config.alpha * step.share * step.share) * live
+    if credit == "team":
+        own, count = xp.sum(own, axis=-1, keepdims=True) / count, xp.ones_like(count)
+    return (own - conflict * count) * live * config.scale
 
 
 def play(
@@ -136,8 +149,7 @@ def _snapshots(batch: EpisodeBatch) -> tuple[Snapshot, ...]:
 def _compact(snapshot: Snapshot) -> Snapshot:
     """The snapshot with its own contiguous memory: views into the bars are slow to walk."""
     xp = namespace(snapshot.price)
-    names = ("open", "high", "low", "close", "price", "volume", "halted")
-    return replace(snapshot, **{name: xp.asarray(getattr(snapshot, name), copy=True) for name in names})
+    return map_arrays(snapshot, lambda array: xp.asarray(array, copy=True))
 
 
 def _ahead(batch: EpisodeBatch, snapshots: tuple[Snapshot, ...]) -> tuple[Array, ...]:

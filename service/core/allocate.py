@@ -21,6 +21,7 @@ from service.core.reasons import Reason, Stage
 from service.core.units import (
     RHO_BITS,
     Array,
+    at_least,
     buy_cost_minor,
     floor_to_lot,
     namespace,
@@ -53,7 +54,7 @@ def allocate(day: Day, wish: Array, prices: Protection) -> Decision:
     qty = _capped(xp, day, qty, stages)
     qty = _in_lots(xp, day, qty, stages)
     qty, cut = _affordable(xp, day, qty, prices, stages)
-    buys = xp.where(day.orders.side == BUY, qty, xp.zeros_like(qty))
+    buys = qty * (day.orders.side == BUY)
     return Decision(
         child_qty=qty,
         protect_px=prices.protect_px,
@@ -63,7 +64,9 @@ def allocate(day: Day, wish: Array, prices: Protection) -> Decision:
     )
 
 
-def _stage(stages: list[Stage], reason: Reason, before: Array, after: Array, limit: Array) -> Array:
+def _stage(
+    stages: list[Stage], reason: Reason, before: Array, after: Array, limit: Array | int
+) -> Array:
     stages.append(Stage(reason, before, after, before, limit))
     return after
 
@@ -71,11 +74,10 @@ def _stage(stages: list[Stage], reason: Reason, before: Array, after: Array, lim
 def _due(xp: Any, day: Day, wish: Array, stages: list[Stage]) -> Array:
     """Orders trade inside their window, at most what remains, and all of it at their last step."""
     decision, orders, remaining = day.step + 1, day.orders, day.remaining
-    nothing = xp.zeros_like(wish)
     inside = orders.live & (decision >= orders.start_step) & (decision <= orders.end_step)
     edge = xp.where(decision < orders.start_step, orders.start_step, orders.end_step)
-    qty = xp.where(inside, wish, nothing)
-    stages.append(Stage(Reason.WINDOW, wish, qty, nothing + decision, edge))
+    qty = wish * inside
+    stages.append(Stage(Reason.WINDOW, wish, qty, decision, edge))
     forced = xp.where(inside & (decision >= day.force_step), remaining, qty)
     qty = _stage(stages, Reason.FORCED_FINAL, qty, forced, remaining)
     return _stage(stages, Reason.REMAINING, qty, xp.minimum(qty, remaining), remaining)
@@ -83,22 +85,21 @@ def _due(xp: Any, day: Day, wish: Array, stages: list[Stage]) -> Array:
 
 def _permitted(xp: Any, day: Day, qty: Array, stages: list[Stage]) -> Array:
     """Trading states, symbol halts and limit prices leave a child whole or refuse it."""
-    nothing, orders = xp.zeros_like(qty), day.orders
+    orders = day.orders
     if day.trading is Trading.HALTED:
-        qty = _stage(stages, Reason.HALTED, qty, nothing, nothing)
+        qty = _stage(stages, Reason.HALTED, qty, qty * 0, 0)
     if day.trading is Trading.REDUCING:
-        sales = xp.where(orders.side == SELL, qty, nothing)
-        qty = _stage(stages, Reason.REDUCING, qty, sales, nothing)
-    qty = _stage(stages, Reason.SYMBOL_HALT, qty, xp.where(day.halted, nothing, qty), nothing)
-    within = xp.where(through_limit(day), nothing, qty)
+        qty = _stage(stages, Reason.REDUCING, qty, qty * (orders.side == SELL), 0)
+    qty = _stage(stages, Reason.SYMBOL_HALT, qty, qty * ~day.halted, 0)
+    within = qty * ~through_limit(day)
     stages.append(Stage(Reason.LIMIT_PRICE, qty, within, day.last_px, orders.limit_px))
     return within
 
 
 def _capped(xp: Any, day: Day, qty: Array, stages: list[Stage]) -> Array:
     """No child is larger than the day's hard limits."""
-    most = xp.zeros_like(qty) + day.rules.child_qty_max
-    qty = _stage(stages, Reason.CAP_QTY, qty, xp.minimum(qty, most), most)
+    most = day.rules.child_qty_max
+    qty = _stage(stages, Reason.CAP_QTY, qty, xp.where(qty > most, most, qty), most)
     most = notional_qty_max(day)
     qty = _stage(stages, Reason.CAP_NOTIONAL, qty, xp.minimum(qty, most), most)
     most = volume_qty_max(day)
@@ -118,22 +119,21 @@ def _affordable(
 ) -> tuple[Array, Array]:
     """Cut the buys together where cash runs short; answers volumes and where it happened."""
     orders, ticks = day.orders, day.rules.ticks_per_minor
-    nothing = xp.zeros_like(qty)
-    buys = xp.where(orders.side == BUY, qty, nothing)
+    buys = qty * (orders.side == BUY)
     cost = buy_cost_minor(buys, prices.reserve_px, ticks)
     need = xp.sum(cost, axis=-1, keepdims=True)
     free = xp.expand_dims(xp.asarray(day.free_cash_minor), axis=-1)
     if day.rules.proceeds is Proceeds.SAME_STEP:
         sales = sell_proceeds_minor(qty - buys, prices.reserve_px, ticks)
         free = free + xp.sum(sales, axis=-1, keepdims=True)
-    free = xp.clip(free, min=0)
+    free = at_least(free, 0)
     short = need > free
     cut = xp.squeeze(short, axis=-1)
     if xp.__name__ == "numpy" and not cut.any():  # the usual case; a device is never asked
         return qty, cut
     shared = _pro_rata(xp, buys, cost, need, free, prices.reserve_px, orders.lot, ticks)
     after = xp.where(short & (buys > 0), shared, qty)
-    stages.append(Stage(Reason.CASH, qty, after, need + nothing, free + nothing))
+    stages.append(Stage(Reason.CASH, qty, after, need, free))
     return after, cut & xp.any(after != qty, axis=-1)
 
 
@@ -154,8 +154,8 @@ def _pro_rata(
     unit per buy is kept back before the floor, since every cost is rounded up on its own.
     """
     kept = xp.sum(xp.astype(buys > 0, buys.dtype), axis=-1, keepdims=True)
-    payable = xp.minimum(xp.clip(free - kept, min=0), need)
-    share = buys * ((payable << RHO_BITS) // xp.clip(need, min=1))
+    payable = xp.minimum(at_least(free - kept, 0), need)
+    share = buys * ((payable << RHO_BITS) // at_least(need, 1))
     base = floor_to_lot(share >> RHO_BITS, lot)
     paid = buy_cost_minor(base, px, ticks)
     extra = buy_cost_minor(base + lot, px, ticks) - paid

@@ -9,7 +9,7 @@ from __future__ import annotations
 from service.core.day import Day
 from service.core.observe import Observation
 from service.core.policy import Intent, Policy
-from service.core.units import PPM, Array, namespace, round_to_lot
+from service.core.units import PPM, Array, at_least, namespace, round_to_lot
 
 AC_RISK_AVERSION = 1e-2
 """Almgren-Chriss lambda. The paper does not give it: chosen so that an order of 2% daily
@@ -30,7 +30,7 @@ def vwap(day: Day, observation: Observation | None = None) -> Intent:
     steps = xp.arange(1, day.rules.steps + 1, dtype=orders.side.dtype)[:, None]
     start, end = orders.start_step[..., None, :], orders.end_step[..., None, :]
     profile = xp.where((steps >= start) & (steps <= end), orders.profile_ppm, 0)
-    whole = xp.clip(xp.sum(profile, axis=-2), min=1)
+    whole = at_least(xp.sum(profile, axis=-2), 1)
     until_now = xp.where(steps <= day.step + 1, profile, 0)
     return _catch_up(day, xp.sum(until_now, axis=-2), whole)
 
@@ -40,7 +40,7 @@ def almgren_chriss(day: Day, observation: Observation | None = None) -> Intent:
     xp, orders = namespace(day.cum_qty), day.orders
     sigma = xp.astype(orders.vol_ppm, xp.float64) / PPM / day.rules.steps**0.5
     kappa_squared = AC_RISK_AVERSION * sigma * sigma / AC_TEMPORARY_IMPACT
-    kappa = xp.clip(xp.acosh(kappa_squared / 2 + 1), min=1e-6)
+    kappa = at_least(xp.acosh(kappa_squared / 2 + 1), 1e-6)
     window = xp.astype(orders.window, xp.float64)
     left = window - xp.astype(_decisions_done(day), xp.float64)
     # exp form of the ratio of sinh, which cannot overflow for long windows
@@ -54,14 +54,14 @@ def _decisions_done(day: Day) -> Array:
     """Decisions of the order's window up to and with the coming one; int64 ``[..., N]``."""
     xp, orders = namespace(day.cum_qty), day.orders
     done = day.step + 2 - orders.start_step
-    return xp.minimum(xp.clip(done, min=0), orders.window)
+    return xp.minimum(at_least(done, 0), orders.window)
 
 
 def _catch_up(day: Day, part: Array, whole: Array) -> Intent:
     """Wish what is missing from ``order_qty * part / whole``, rounded cumulatively to lots."""
-    xp, orders = namespace(day.cum_qty), day.orders
+    orders = day.orders
     scheduled = round_to_lot(orders.order_qty * part, whole, orders.lot)
-    wish = xp.clip(scheduled - day.cum_qty - day.working, min=0)
+    wish = at_least(scheduled - day.cum_qty - day.working, 0)
     return Intent(wish=wish)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from service.core.market import Fills, Snapshot
-from service.core.units import Array, check, namespace
+from service.core.units import Array, at_least, check, namespace
 
 BUY = -1
 """Acquire: the paper's d = -1."""
@@ -136,12 +136,12 @@ class Day:
     @property
     def remaining(self) -> Array:
         """Shares neither filled nor working, never negative; int64 ``[..., N]``."""
-        return _positive(self.orders.order_qty - self.cum_qty - self.working)
+        return at_least(self.orders.order_qty - self.cum_qty - self.working, 0)
 
     @property
     def overfill(self) -> Array:
         """Shares filled or working beyond the target; int64 ``[..., N]``."""
-        return _positive(self.cum_qty + self.working - self.orders.order_qty)
+        return at_least(self.cum_qty + self.working - self.orders.order_qty, 0)
 
     @property
     def force_step(self) -> Array:
@@ -153,7 +153,8 @@ class Day:
         xp, orders = namespace(self.cum_qty), self.orders
         if self.rules.proceeds is Proceeds.SAME_STEP:
             return orders.end_step
-        early = xp.clip(orders.end_step, max=max(self.rules.steps - 1, 1))
+        last_but_one = max(self.rules.steps - 1, 1)
+        early = xp.where(orders.end_step > last_but_one, last_but_one, orders.end_step)
         return xp.where(orders.side == SELL, xp.maximum(early, orders.start_step), orders.end_step)
 
     @property
@@ -161,11 +162,6 @@ class Day:
         """Cash that no working buy has reserved; int64 ``[...]``."""
         xp = namespace(self.cum_qty)
         return self.cash_minor - xp.sum(self.reserved_minor, axis=-1)
-
-
-def _positive(quantity: Array) -> Array:
-    xp = namespace(quantity)
-    return xp.where(quantity > 0, quantity, xp.zeros_like(quantity))
 
 
 def _allowed(day: Day, transition: str) -> Status:

@@ -101,7 +101,8 @@ def book_matches_working(day: Day, children: Iterable[Child]) -> bool:
     booked = [0] * day.working.shape[-1]
     for child in children:
         booked[child.order] += child.open_qty
-    return booked == day.working.tolist()
+    working: list[int] = day.working.tolist()
+    return booked == working
 
 
 def step_follows(decided: Decided) -> bool:

@@ -11,6 +11,7 @@ from service.core.units import (
     PPM,
     QTY_MAX,
     Array,
+    at_least,
     ceil_div,
     namespace,
 )
@@ -55,9 +56,8 @@ def through_limit(day: Day) -> Array:
 
 def notional_qty_max(day: Day) -> Array:
     """The most shares whose value at the last price keeps the notional cap; int64 ``[..., N]``."""
-    xp = namespace(day.last_px)
     cap = day.rules.child_notional_minor_max * day.rules.ticks_per_minor
-    return cap // xp.clip(day.last_px, min=1)
+    return cap // at_least(day.last_px, 1)
 
 
 def volume_qty_max(day: Day) -> Array:

@@ -7,13 +7,13 @@ last interval's price and reported beside EG as completion. float64 arrays ``[..
 from __future__ import annotations
 
 from service.core.day import Day
-from service.core.units import BP, Array, namespace
+from service.core.units import BP, Array, at_least, namespace
 
 
 def twap_price(day: Day) -> Array:
     """Mean interval price over the order's window in ticks; the arrival price where none traded."""
     xp = namespace(day.cum_qty)
-    count = xp.astype(xp.clip(day.intervals, min=1), xp.float64)
+    count = xp.astype(at_least(day.intervals, 1), xp.float64)
     mean = xp.astype(day.sum_px, xp.float64) / count
     return xp.where(day.intervals > 0, mean, xp.astype(day.arrival_px, xp.float64))
 
@@ -22,7 +22,7 @@ def average_price(day: Day) -> Array:
     """Average price of the whole target in ticks, what is not filled marked at the last price."""
     xp = namespace(day.cum_qty)
     marked = day.cum_notional + (day.remaining + day.working) * day.last_px
-    whole = xp.clip(day.cum_qty + day.remaining + day.working, min=1)
+    whole = at_least(day.cum_qty + day.remaining + day.working, 1)
     return xp.astype(marked, xp.float64) / xp.astype(whole, xp.float64)
 
 
@@ -45,7 +45,7 @@ def slippage_arrival_bp(day: Day) -> Array:
 def filled_share(day: Day) -> Array:
     """Filled share of each target, above 1 where overfilled."""
     xp = namespace(day.cum_qty)
-    whole = xp.clip(day.orders.order_qty, min=1)  # padding has no target
+    whole = at_least(day.orders.order_qty, 1)  # padding has no target
     return xp.astype(day.cum_qty, xp.float64) / xp.astype(whole, xp.float64)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from service.core.contract import FEATURES
 from service.core.day import BUY, Day
-from service.core.units import PPM, Array, check, namespace
+from service.core.units import PPM, Array, at_least, between, check, namespace
 
 MOVE_MAX = 5.0
 """Moves are clipped to this many daily standard deviations."""
@@ -111,7 +111,7 @@ def _divide(xp: Any, quotients: dict[str, tuple[Array, Array]]) -> Rows:
     """
     parts = _stack(xp, [part for part, _ in quotients.values()])
     wholes = _stack(xp, [whole for _, whole in quotients.values()])
-    ratio = parts / xp.clip(wholes, min=1.0)
+    ratio = parts / at_least(wholes, 1.0)
     return {name: ratio[row, ...] for row, name in enumerate(quotients)}
 
 
@@ -121,7 +121,7 @@ def _scaled_moves(xp: Any, day: Day, ratio: Rows) -> Rows:
     # array by array: torch turns scalar / array into a reciprocal, which rounds twice
     scale = xp.full_like(volatility, PPM) / volatility
     moves = _stack(xp, [ratio[name] for name in (*_SIGNED, "last_range")]) * scale
-    moves = xp.clip(moves, -MOVE_MAX, MOVE_MAX)
+    moves = between(moves, -MOVE_MAX, MOVE_MAX)
     side = xp.astype(day.orders.side, xp.float32)
     signed = moves[: len(_SIGNED)] * side
     relative = _relative(xp, day, moves[: len(_RELATIVE)]) * side
@@ -141,8 +141,8 @@ def _relative(xp: Any, day: Day, moves: Array) -> Array:
 
 def _bounded(xp: Any, day: Day, ratio: Rows) -> Rows:
     """The remaining features, clipped to the ranges that a network takes well."""
-    elapsed = xp.clip(ratio["elapsed"], 0.0, 1.0)
-    cover = xp.clip(_stack(xp, [ratio["cash_to_need"], ratio["sales_to_need"]]), 0, RATIO_MAX)
+    elapsed = between(ratio["elapsed"], 0.0, 1.0)
+    cover = between(_stack(xp, [ratio["cash_to_need"], ratio["sales_to_need"]]), 0, RATIO_MAX)
     # nothing to buy: cash and sales cover the need, whatever they are
     cover = xp.where(ratio["buy_weight"] > 0, cover, RATIO_MAX)
     return {
@@ -151,13 +151,13 @@ def _bounded(xp: Any, day: Day, ratio: Rows) -> Rows:
         "behind_even": elapsed + ratio["remaining"] - 1.0,
         "last_chance": ratio["last_chance"],
         "range_position": ratio["range_position"],
-        "volume_surprise": xp.clip(ratio["volume_surprise"], -1.0, VOLUME_RATIO_MAX),
-        "size_in_volume": xp.clip(ratio["size_in_volume"], 0.0, VOLUME_RATIO_MAX),
-        "volatility": xp.clip(ratio["volatility"], 0.0, MOVE_MAX),
+        "volume_surprise": between(ratio["volume_surprise"], -1.0, VOLUME_RATIO_MAX),
+        "size_in_volume": between(ratio["size_in_volume"], 0.0, VOLUME_RATIO_MAX),
+        "volatility": between(ratio["volatility"], 0.0, MOVE_MAX),
         "tradable": xp.astype(day.tradable, xp.float32),
         "cash_to_need": cover[0, ...],
         "sales_to_need": cover[1, ...],
-        "share_of_basket": xp.clip(ratio["share_of_basket"], 0.0, MOVE_MAX),
+        "share_of_basket": between(ratio["share_of_basket"], 0.0, MOVE_MAX),
         "buy_weight": ratio["buy_weight"],
     }
 

@@ -57,11 +57,11 @@ COMPARED = {
 class Stage:
     """One rule of allocation: volumes before and after it, and the numbers it compared.
 
-    Arrays int64 ``[..., N]`` or broadcastable; the code applies where ``before != after``.
+    Arrays int64 ``[..., N]``, numbers broadcastable to it; it applies where ``before != after``.
     """
 
     reason: Reason
     before: Array
     after: Array
-    observed: Array
-    limit: Array
+    observed: Array | int
+    limit: Array | int

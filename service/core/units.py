@@ -48,6 +48,20 @@ def namespace(array: Array) -> Any:
     return np if isinstance(array, np.ndarray) else array_api_compat.array_namespace(array)
 
 
+def at_least(array: Array, low: float) -> Array:
+    """``array`` with everything below ``low`` raised to it."""
+    if isinstance(array, np.ndarray):  # a tenth of the time of numpy.clip on a live day
+        return np.maximum(array, low)
+    return namespace(array).clip(array, min=low)
+
+
+def between(array: Array, low: float, high: float) -> Array:
+    """``array`` clipped to ``low..high``."""
+    if isinstance(array, np.ndarray):
+        return np.minimum(np.maximum(array, low), high)
+    return namespace(array).clip(array, low, high)
+
+
 def ceil_div(numerator: Array, denominator: Array | int) -> Array:
     """``ceil(numerator / denominator)`` for integers, denominator positive."""
     return -(-numerator // denominator)

@@ -179,7 +179,7 @@ def initial_cash_minor(
     and ``arrival_px`` (ticks) are ``[..., N]``.
 
     The margin is on both legs, not on their difference, because prices move both: with it on the
-    difference a basket of equal sides cut its even schedule in 12-19% of the steps of five data
+    difference a basket of equal sides cut its even schedule in 10-19% of the steps of five data
     sets at 2%, with it on the legs in 0.1% at most.
     """
     buys, sells = np.where(side == BUY, qty, 0), np.where(side == SELL, qty, 0)

@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -125,10 +125,10 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def check(holds: bool, text: str) -> None:
-    """Ends the test, telling what does not hold."""
+def check(holds: bool, text: str, seen: object = "") -> None:
+    """Says what holds; ends the test, with what was seen, when it does not."""
     if not holds:
-        raise SystemExit(f"compose-test: FAILED: {text}")
+        raise SystemExit(f"compose-test: FAILED: {text}: {seen}")
     say(text)
 
 
@@ -194,12 +194,12 @@ def play(stack: Stack, client: Client) -> tuple[list[tuple[bytes, bytes]], Json]
             filled[fill["child_id"].split("/")[0]] += fill["last_qty"]
         body = step_body(step, decision)
         reply = client("POST", f"{DAY}/steps/{step}", body)
-        check(reply.status == 200, f"step {step}: {reply.status} {reply.body[:300]!r}")
+        check(reply.status == 200, f"step {step} is decided", reply)
         told.append((body, reply.body))
         decision = json.loads(reply.body)
         columns = decision["orders"]
         booked = dict(zip(columns["cl_ord_id"], columns["cum_qty"], strict=True))
-        check(booked.items() <= filled.items(), f"step {step}: books what was filled, once")
+        check(booked.items() <= filled.items(), "  and books what was filled, once", booked)
         if step in DEATHS:
             survive(stack, client, step, told)
     if decision is None:
@@ -214,7 +214,7 @@ def survive(stack: Stack, client: Client, step: int, told: list[tuple[bytes, byt
     body, answer = told[-1]
     again = client("POST", f"{DAY}/steps/{step}", body)
     revive.join()
-    check(again == Reply(200, answer, True), f"{' and '.join(parts)} killed: the same answer again")
+    check(again == Reply(200, answer, True), f"{' and '.join(parts)} killed: same answer", again)
     say(f"  after {client.retries - retries} refused requests")
 
 
@@ -222,18 +222,22 @@ def finish(stack: Stack, client: Client, told: list[tuple[bytes, bytes]], last: 
     """Closes the day, then checks everything that was ever answered, also after a cold start."""
     body = json.dumps({"executions": fills(last)}).encode()
     report = client("POST", f"{DAY}/close", body)
-    check(report.status == 200, f"the day closes: {report.status} {report.body[:300]!r}")
+    check(report.status == 200, "the day closes", report)
     columns = json.loads(report.body)["orders"]
     rows = zip(*(columns[k] for k in ("order_qty", "cum_qty", "shortfall_qty")), strict=True)
-    check(all(want == got + short for want, got, short in rows), "filled + shortfall == ordered")
-    check(columns["cum_qty"] == ORDERS["order_qty"], "every order is filled")
+    check(
+        all(want == got + short for want, got, short in rows),
+        "filled + shortfall == ordered",
+        columns,
+    )
+    check(columns["cum_qty"] == ORDERS["order_qty"], "every order is filled", columns)
     stack("down")
     stack("up", "-d")
-    for step, (sent, answer) in enumerate(told, 1):
-        again = client("POST", f"{DAY}/steps/{step}", sent)
-        if again != Reply(200, answer, True):
-            check(False, f"step {step} answers the same for ever: {again}")
-    check(client("POST", f"{DAY}/close", body) == report._replace(replayed=True), "so does the day")
+    again = [client("POST", f"{DAY}/steps/{n}", sent) for n, (sent, _) in enumerate(told, 1)]
+    same = [Reply(200, answer, True) for _, answer in told]
+    check(again == same, f"all {len(told)} steps answer the same after a cold start", again)
+    closed = client("POST", f"{DAY}/close", body)
+    check(closed == report._replace(replayed=True), "and so does the close", closed)
 
 
 def inspect(stack: Stack) -> None:
@@ -280,9 +284,7 @@ def with_demos(stack: Stack, key_file: Path, client: Client) -> None:
             over.set()
         summaries = others.result()
     filled = min(summary["filled_pct"] for summary in summaries)
-    check(
-        filled > FILLED_PCT_MIN, f"the demo client's {len(summaries)} days too: {filled} % filled"
-    )
+    check(filled > FILLED_PCT_MIN, f"{len(summaries)} demo day(s) beside it: {filled} % filled")
     finish(stack, client, told, last)
 
 
@@ -303,13 +305,14 @@ def main() -> None:
             key_file.touch(0o600)
             key_file.write_text(client.key, encoding="utf-8")
             summary = demo(stack, key_file)
-            check(summary["fallbacks"] == 0, f"the demo client plays its day: {summary}")
+            check(summary["fallbacks"] == 0, "the demo client plays its day", summary)
             opened = client("PUT", DAY, opening())
-            check(opened.status in (200, 201), f"a day opens: {opened.status} {opened.body!r}")
+            check(opened.status in (200, 201), "a day opens", opened)
             with_demos(stack, key_file, client)
         say("nothing that was answered was lost or done twice")
     except BaseException:
-        sys.stderr.write(stack("logs"))
+        with suppress(StackError):
+            sys.stderr.write(stack("logs"))
         raise
     finally:
         stack("down", "-v")

@@ -17,5 +17,5 @@ def test_every_error_code_is_documented() -> None:
     from service import errors
 
     page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
-    missing = [code for code in sorted(errors.CODES) if f"`{code}`" not in page]
+    missing = [code for code in sorted(errors.Code) if f"`{code}`" not in page]
     assert not missing

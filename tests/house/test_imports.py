@@ -16,7 +16,8 @@ print([name for name in sys.argv[2:] if name in sys.modules])
 """
 
 # Imports every module and reports what it caused. An environment read counts when a frame of
-# ours stands between it and the import machinery: libraries may read their own at their import.
+# ours stands between it and the import machinery: libraries may read their own at their import,
+# and pydantic looks for a switch of its own whenever a model class is made.
 WATCH = """
 import importlib, os, sys
 caused = []
@@ -31,7 +32,7 @@ def ours():
 
 class Environ(type(os.environ)):
     def __getitem__(self, key):
-        if place := ours():
+        if key != "PYDANTIC_DISABLE_PLUGINS" and (place := ours()):
             caused.append(f"{place} reads {key}")
         return super().__getitem__(key)
     def __iter__(self):

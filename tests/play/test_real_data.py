@@ -23,7 +23,7 @@ SETS = {
 
 @pytest.fixture(params=SETS)
 def file(request: pytest.FixtureRequest) -> Path:
-    path = data_root() / request.param / "bars.parquet"
+    path: Path = data_root() / request.param / "bars.parquet"
     if not path.is_file():
         pytest.skip(
             f"no real data at {path.name}: set CONCORD_DATA to a folder with {request.param}"
