@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from service import __version__
 from service.auth import Keyring
@@ -87,7 +88,11 @@ def _add_probes(app: FastAPI, store: Store, telemetry: Telemetry) -> None:
     @app.get("/readyz")
     async def readyz() -> Response:
         """The policies are warm and the store keeps what it acknowledges."""
-        problems = await store.durability_problems()
+        try:
+            problems = await store.durability_problems()
+        except StoreUnavailable:
+            telemetry.ready.set(0)
+            raise
         telemetry.ready.set(0 if problems else 1)
         if problems:
             raise Problem(Code.NOT_READY, "the store is not safe", problems=problems)
@@ -117,6 +122,7 @@ def _add_error_handlers(app: FastAPI, telemetry: Telemetry) -> None:
 
     app.add_exception_handler(Problem, handler(lambda problem: problem))
     app.add_exception_handler(HTTPException, handler(_http_problem))
+    app.add_exception_handler(ClientDisconnect, handler(_gone))
     app.add_exception_handler(InvariantViolation, handler(law_broken))
     app.add_exception_handler(StoreUnavailable, handler(store_away))
     app.add_exception_handler(Exception, handler(internal))
@@ -125,6 +131,10 @@ def _add_error_handlers(app: FastAPI, telemetry: Telemetry) -> None:
 def _http_problem(error: HTTPException) -> Problem:
     code = _HTTP_CODES.get(error.status_code, Code.PATH_NOT_FOUND)
     return Problem(code, "see docs/api.md for paths and methods")
+
+
+def _gone(_: ClientDisconnect) -> Problem:
+    return Problem(Code.BODY_TOO_SLOW, "send the whole body; nobody is there to read this")
 
 
 def _problem(request: Request, problem: Problem) -> Response:

@@ -1,4 +1,4 @@
-"""API keys: who calls, and what they may do. Imports the standard library, orjson and errors.
+"""API keys: who calls, and what they may do. Imports orjson, commits and errors.
 
 A key is ``id.secret``; only the SHA-256 of the secret is stored, and compared in constant time.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import orjson
 
+from service.commits import day_key
 from service.errors import Code, Problem
 
 SECRET_BYTES = 32
@@ -93,7 +94,9 @@ def _key(entry: dict[str, object]) -> _Key:
     digest = bytes.fromhex(str(entry["digest"]))
     if not isinstance(scopes, list) or len(digest) != hashlib.sha256().digest_size:
         raise ValueError("scopes is a list, digest a SHA-256")
-    return _Key(digest.hex(), Client(str(entry["client"]), frozenset(map(Scope, scopes))))
+    client = str(entry["client"])
+    day_key(client, "day")  # days are stored under this name
+    return _Key(digest.hex(), Client(client, frozenset(map(Scope, scopes))))
 
 
 def bootstrap(keys_file: Path, secret_file: Path, client: str = "desk") -> None:

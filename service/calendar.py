@@ -6,13 +6,14 @@ and half days are its knowledge, not ours.
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
 from service.errors import Code, Problem
 
 US_PER_MINUTE = 60_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def session_times_us(exchange: str, day: date, step_minutes: int) -> tuple[int, ...]:
@@ -57,10 +58,11 @@ def _calendar(exchange: str) -> Any:
 
 def to_us(moment: datetime) -> int:
     """Microseconds since 1970 (UTC)."""
-    since = moment.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+    since = moment.astimezone(UTC) - _EPOCH
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def from_us(moment_us: int) -> str:
     """RFC 3339 in UTC."""
-    return datetime.fromtimestamp(moment_us / 1_000_000, UTC).isoformat().replace("+00:00", "Z")
+    moment = _EPOCH + timedelta(microseconds=moment_us)
+    return moment.isoformat().replace("+00:00", "Z")

@@ -100,9 +100,9 @@ class Desk:
     async def open(self, client: str, day_id: str, raw: bytes) -> Answer:
         """Open a day; the same body again answers the same bytes."""
         body = read(OpenDay, raw)
-        model = self._installed(body.policy).model
 
         def plan(held: _Held) -> Effect:
+            model = self._installed(body.policy).model
             return plans.open_day(day_id, body, model, Trading(held.state))
 
         return await self._run(client, day_id, "open", raw, plan, opening=True)
@@ -220,7 +220,12 @@ class Desk:
                 past = held.live is not None and (opening or done(held.live))
                 if past and (answer := await self._recorded(key, command, digest)):
                     return answer
-                effect = plan(replace(held, live=None) if opening else held)
+                try:
+                    effect = plan(replace(held, live=None) if opening else held)
+                except Problem:
+                    if await self._is_current(key, held):
+                        raise
+                    continue
                 answer = await self._commit(key, command, digest, held, effect)
                 if answer is not None:
                     return answer
@@ -239,6 +244,13 @@ class Desk:
         held = _held(loaded, _known(loaded))
         self._keep(key, held)
         return held
+
+    async def _is_current(self, key: tuple[str, str], held: _Held) -> bool:
+        """Whether a refusal stands: another process may have moved the day since it was held."""
+        if (await self._store.load(*key, ())).seq == held.seq:
+            return True
+        self._cache.pop(key, None)
+        return False
 
     async def _recorded(self, key: tuple[str, str], command: str, digest: bytes) -> Answer | None:
         """What was answered to ``command``; None if it was not carried out."""

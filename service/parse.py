@@ -199,7 +199,8 @@ def _profile(rows: list[list[float]], steps: int) -> np.ndarray:
     if any(len(row) != steps for row in rows):
         raise Problem(Code.COLUMNS_DIFFER, f"each volume_profile needs {steps} shares, one a step")
     shares = np.array(rows, dtype=float).reshape(len(rows), steps)
-    total = shares.sum(axis=1, keepdims=True)
+    with np.errstate(over="ignore"):  # what overflows is refused below
+        total = shares.sum(axis=1, keepdims=True)
     wrong = (shares < 0).any(axis=1) | (total[:, 0] <= 0) | (total[:, 0] > PPM)
     _refuse(Code.BAD_FIELD, wrong, "volume_profile shares must be >= 0 and not all 0")
     return _whole(shares / total * PPM)
@@ -216,7 +217,7 @@ def snapshot(live: LiveDay, columns: SnapshotColumns) -> Snapshot:
     wrong = (h < lo) | (o > h) | (o < lo) | (c > h) | (c < lo)
     _refuse(Code.BAD_PRICE, wrong, "each bar needs low <= open, close <= high")
     volume = _volumes(columns.volume)[at]
-    _check_notional(live, c)
+    _check_notional(live, h)
     halted = volume < 0
     if columns.status is not None:
         halted = np.array([status == "HALT" for status in columns.status])[at]
@@ -255,16 +256,16 @@ def _places(live: LiveDay, symbols: list[str]) -> np.ndarray:
     return np.array(at)
 
 
-def _check_notional(live: LiveDay, last: np.ndarray) -> None:
+def _check_notional(live: LiveDay, high: np.ndarray) -> None:
     """Orders, and all sales beside the cash, must stay in the range of exact arithmetic."""
     day = live.day
     per_minor = day.rules.ticks_per_minor
-    # half: a buy reserves up to 1.5 times the last price
-    worth = day.orders.order_qty * last // per_minor
+    # half: a buy reserves up to 1.5 times the last price; a paper sale fills up to the high
+    worth = day.orders.order_qty * high // per_minor
     _refuse(
         Code.NOTIONAL_TOO_LARGE,
         worth > CASH_MINOR_MAX // 2,
-        f"an order may be worth at most {CASH_MINOR_MAX // 2} minor units at the last price",
+        f"an order may be worth at most {CASH_MINOR_MAX // 2} minor units at its bar's high",
     )
     sales = int((worth * (day.orders.side == SELL)).sum())
     if int(day.cash_minor) + sales > CASH_MINOR_MAX:
@@ -277,7 +278,17 @@ def _check_notional(live: LiveDay, last: np.ndarray) -> None:
 def reports(live: LiveDay, executions: Sequence[Execution]) -> list[Report]:
     """Execution reports by order number; raises BAD_EXECUTION with the position."""
     _unique("executions.exec_id", [execution.exec_id for execution in executions])
-    return [_report(live, i, execution) for i, execution in enumerate(executions)]
+    listed = [_report(live, i, execution) for i, execution in enumerate(executions)]
+    if sum(report.qty * report.px for report in listed) > _ticks_max(live):
+        raise Problem(
+            Code.NOTIONAL_TOO_LARGE,
+            f"the fills of one request may be worth at most {CASH_MINOR_MAX} minor units",
+        )
+    return listed
+
+
+def _ticks_max(live: LiveDay) -> int:
+    return CASH_MINOR_MAX * live.day.rules.ticks_per_minor
 
 
 def _report(live: LiveDay, index: int, execution: Execution) -> Report:
@@ -294,7 +305,7 @@ def _report(live: LiveDay, index: int, execution: Execution) -> Report:
     qty, px = execution.last_qty or 0, 0
     if execution.last_px is not None:
         px = int(ticks(f"executions.{index}.last_px", np.array([execution.last_px]))[0])
-    if qty * px > CASH_MINOR_MAX * live.day.rules.ticks_per_minor:
+    if qty * px > _ticks_max(live):
         raise bad_execution(index, f"one fill may be worth at most {CASH_MINOR_MAX} minor units")
     return Report(execution.exec_id, order, step, execution.exec_type, qty, px)
 
@@ -316,7 +327,8 @@ def bad_execution(index: int, why: str) -> Problem:
 
 def ticks(where: str, prices: np.ndarray) -> np.ndarray:
     """Prices in 1e-4 units, rounded half to even; raises BAD_PRICE outside the bounds."""
-    whole = np.rint(prices * PRICE_SCALE)
+    with np.errstate(over="ignore"):  # what overflows is refused below
+        whole = np.rint(prices * PRICE_SCALE)
     wrong = ~((whole >= 1) & (whole <= PRICE_TICKS_MAX))
     top = PRICE_TICKS_MAX / PRICE_SCALE
     _refuse(Code.BAD_PRICE, wrong, f"{where} must be 0.0001 to {top}")

@@ -241,10 +241,12 @@ def _content(report: Report) -> bytes:
 def _check_cash(day: Day, fills: Fills) -> None:
     """Refuse facts that no arithmetic of ours can hold, before they become a broken law."""
     moved = sum(abs(int(amount)) for amount in fills.cash_minor)
-    if abs(int(day.cash_minor)) + moved > CASH_MINOR_MAX:
+    worth = int((day.cum_notional + fills.notional).max()) // day.rules.ticks_per_minor
+    if abs(int(day.cash_minor)) + moved > CASH_MINOR_MAX or worth > CASH_MINOR_MAX:
         raise Problem(
             Code.NOTIONAL_TOO_LARGE,
-            f"cash and these fills together may be worth at most {CASH_MINOR_MAX} minor units",
+            "cash and these fills, and all fills of an order, may be worth at most "
+            f"{CASH_MINOR_MAX} minor units",
         )
 
 

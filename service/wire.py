@@ -7,7 +7,9 @@ are checked as arrays in parse.py.
 
 from __future__ import annotations
 
-from datetime import date
+import json
+import re
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -43,7 +45,17 @@ ADV_MAX = 2**40
 SNAPSHOT_AGE_S_DEFAULT = 60
 SNAPSHOT_AGE_S_MAX = 86_400
 ERRORS_SHOWN_MAX = 20
+PARTS_MAX = 25_000
+"""Names in one body, and lists: no honest one has more, and each wrong one costs microseconds."""
+_NAME = re.compile(rb'"\s*:')
 
+Item = TypeVar("Item")
+# one error per column: a body of a million wrong entries must not cost seconds
+Column = Annotated[list[Item], Field(fail_fast=True)]
+Moment = Annotated[
+    AwareDatetime,
+    Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(2200, 1, 1, tzinfo=UTC)),
+]
 Symbol = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,32}$")]
 ClOrdId = Annotated[str, StringConstraints(pattern=r"^[!-.0-~]{1,64}$")]
 ChildId = Annotated[str, StringConstraints(pattern=r"^[!-.0-~]{1,64}/[0-9]{1,4}$")]
@@ -64,8 +76,8 @@ class Strict(BaseModel):
 class Times(Strict):
     """Explicit decision times; ``end`` is when the last interval is over."""
 
-    times: list[AwareDatetime] = Field(min_length=1, max_length=STEPS_MAX)
-    end: AwareDatetime | None = None
+    times: Column[Moment] = Field(min_length=1, max_length=STEPS_MAX)
+    end: Moment | None = None
 
 
 class Session(Strict):
@@ -79,24 +91,24 @@ class Session(Strict):
 class OrderColumns(Strict):
     """Parent orders, one entry each; FIX names (11, 55, 54, 38, 44)."""
 
-    cl_ord_id: list[ClOrdId] = Field(min_length=1)
-    symbol: list[Symbol]
-    side: list[Literal["BUY", "SELL"]]
-    order_qty: list[Annotated[int, Field(ge=1, le=QTY_MAX)]]
-    lot_size: list[Annotated[int, Field(ge=1, le=LOT_MAX)]] | None = None
-    limit_px: list[float | None] | None = None
-    start_step: list[Annotated[int, Field(ge=1, le=STEPS_MAX)]] | None = None
-    end_step: list[Annotated[int, Field(ge=1, le=STEPS_MAX)]] | None = None
+    cl_ord_id: Column[ClOrdId] = Field(min_length=1)
+    symbol: Column[Symbol]
+    side: Column[Literal["BUY", "SELL"]]
+    order_qty: Column[Annotated[int, Field(ge=1, le=QTY_MAX)]]
+    lot_size: Column[Annotated[int, Field(ge=1, le=LOT_MAX)]] | None = None
+    limit_px: Column[float | None] | None = None
+    start_step: Column[Annotated[int, Field(ge=1, le=STEPS_MAX)]] | None = None
+    end_step: Column[Annotated[int, Field(ge=1, le=STEPS_MAX)]] | None = None
 
 
 class ReferenceColumns(Strict):
     """What is known of each symbol from past days; any column may be left out."""
 
-    symbol: list[Symbol] = Field(max_length=SYMBOLS_MAX)
-    prev_close: list[float] | None = None
-    adv_qty: list[Annotated[int, Field(ge=0, le=ADV_MAX)]] | None = None
-    daily_vol_bp: list[float] | None = None
-    volume_profile: list[list[float]] | None = None
+    symbol: Column[Symbol] = Field(min_length=1, max_length=SYMBOLS_MAX)
+    prev_close: Column[float] | None = None
+    adv_qty: Column[Annotated[int, Field(ge=0, le=ADV_MAX)]] | None = None
+    daily_vol_bp: Column[float] | None = None
+    volume_profile: Column[Column[float]] | None = None
 
 
 class LimitFields(Strict):
@@ -129,14 +141,14 @@ class OpenDay(Strict):
 class SnapshotColumns(Strict):
     """One bar per symbol for the time since the last decision, as columns."""
 
-    symbols: list[Symbol] = Field(min_length=1, max_length=SYMBOLS_MAX)
-    open: list[float]
-    high: list[float]
-    low: list[float]
-    close: list[float]
-    volume: list[int]
-    vwap: list[float] | None = None
-    status: list[Literal["TRADING", "HALT"]] | None = None
+    symbols: Column[Symbol] = Field(min_length=1, max_length=SYMBOLS_MAX)
+    open: Column[float]
+    high: Column[float]
+    low: Column[float]
+    close: Column[float]
+    volume: Column[int]
+    vwap: Column[float] | None = None
+    status: Column[Literal["TRADING", "HALT"]] | None = None
 
 
 class Execution(Strict):
@@ -150,13 +162,13 @@ class Execution(Strict):
     last_px: float | None = None
 
 
-Executions = Annotated[list[Execution], Field(max_length=EXECUTIONS_MAX)]
+Executions = Annotated[Column[Execution], Field(max_length=EXECUTIONS_MAX)]
 
 
 class Step(Strict):
     """Body of POST /v1/days/{day_id}/steps/{n}."""
 
-    as_of: AwareDatetime
+    as_of: Moment
     snapshot: SnapshotColumns
     executions: Executions = ()  # type: ignore[assignment]
 
@@ -164,13 +176,13 @@ class Step(Strict):
 class ExecutionBatch(Strict):
     """Body of POST /v1/days/{day_id}/executions."""
 
-    executions: Annotated[list[Execution], Field(min_length=1, max_length=EXECUTIONS_MAX)]
+    executions: Annotated[Column[Execution], Field(min_length=1, max_length=EXECUTIONS_MAX)]
 
 
 class Close(Strict):
     """Body of POST /v1/days/{day_id}/close: what happened in the last interval."""
 
-    as_of: AwareDatetime | None = None
+    as_of: Moment | None = None
     snapshot: SnapshotColumns | None = None
     executions: Executions = ()  # type: ignore[assignment]
 
@@ -190,8 +202,13 @@ Body = TypeVar("Body", bound=Strict)
 
 def read(model: type[Body], raw: bytes) -> Body:
     """Validate a raw body; raises NOT_JSON or BAD_FIELD naming every place, never the input."""
+    names = len(_NAME.findall(raw))
+    if max(names, raw.count(b"[")) > PARTS_MAX:
+        raise Problem(Code.BAD_FIELD, f"send at most {PARTS_MAX} fields and lists in one body")
     try:
         body: Body = BODIES[model].validate_json(raw)
+        if names != _count_names(body):
+            json.loads(raw, object_pairs_hook=_refuse_repeated)
         return body
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False, include_input=False)
@@ -201,6 +218,26 @@ def read(model: type[Body], raw: bytes) -> Body:
     raise Problem(
         Code.BAD_FIELD, f"{len(found)} field(s) to change, see errors", errors=errors
     ) from None
+
+
+def _count_names(value: Any) -> int:
+    """Names that a validated value was read from; fewer than in its text if one was repeated."""
+    if isinstance(value, Execution):  # up to thousands
+        return len(value.model_fields_set)
+    if isinstance(value, Strict):
+        names = value.model_fields_set
+        return len(names) + sum(_count_names(getattr(value, name)) for name in names)
+    if isinstance(value, dict):
+        return len(value)
+    if isinstance(value, list) and value and isinstance(value[0], Execution):
+        return sum(map(_count_names, value))
+    return 0
+
+
+def _refuse_repeated(pairs: list[tuple[str, Any]]) -> None:
+    """Of a repeated name readers take the first or the last value: so nobody may send one."""
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise Problem(Code.BAD_FIELD, "send each name of an object once")
 
 
 def _where(item: Any) -> str:

@@ -46,9 +46,9 @@ class TrainConfig:
 
     seed: int = 1
     """Seed of the network, of the days and of the sampled actions."""
-    iterations: int = 100
+    iterations: int = 200
     """Rollouts, each followed by an update."""
-    days: int = 256
+    days: int = 128
     """Days played in one rollout."""
     bars: Path | None = None
     """Parquet file of bars to train on; none: the generated market."""
@@ -69,8 +69,9 @@ class TrainConfig:
     """Name of the exported model."""
     device: str = "cpu"
     """Where tensors live: cpu or cuda."""
-    threads: int = 2
-    """Threads of torch on the CPU."""
+    threads: int = 1
+    """Threads of torch on the CPU. The matrices are small: two threads were measured to take three
+    times as long as one."""
     network: NetworkConfig = field(default_factory=NetworkConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     basket: BasketConfig = field(

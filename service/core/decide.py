@@ -11,6 +11,7 @@ from service.core.limits import protection
 from service.core.market import Snapshot
 from service.core.observe import Observation, observe
 from service.core.policy import Intent, Policy, PolicyFailed
+from service.core.units import Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ def decide(day: Day, snapshot: Snapshot, policy: Policy) -> Decided:
     failure = None
     try:
         intent = policy(seen, observation)
+        _check_wish(seen, intent.wish)
     except PolicyFailed as error:
         failure, intent = str(error), twap(seen, observation)
     decision = allocate(seen, intent.wish, protection(seen))
@@ -43,3 +45,10 @@ def decide(day: Day, snapshot: Snapshot, policy: Policy) -> Decided:
         seen, decision.child_qty, decision.protect_px, decision.reserve_minor, decision.cut
     )
     return Decided(seen, observation, intent, decision, after, failure)
+
+
+def _check_wish(day: Day, wish: Array) -> None:
+    """A policy advises in whole shares; anything else is no advice and raises PolicyFailed."""
+    target = day.orders.order_qty
+    if wish.shape != target.shape or wish.dtype != target.dtype or bool((wish < 0).any()):
+        raise PolicyFailed("the policy's wishes are not whole shares, one for every order")

@@ -1,8 +1,9 @@
 """The day's orders, made from bars: sizes, initial cash and reference data. Imports core, NumPy.
 
 Nothing here looks at what the day will bring: sizes and reference data come from the days before
-(from the day itself only where a file holds no other), cash from the opening prices. The numeric
-functions take any number of leading axes, so training makes its baskets with the same code.
+(sizes from the day itself only where a file holds no other), cash from the opening prices. Only
+symbols suspended for the whole day are known beforehand, and left out. The numeric functions take
+any number of leading axes, so training makes its baskets with the same code.
 """
 
 from __future__ import annotations
@@ -180,7 +181,7 @@ def initial_cash_minor(
 
     The margin is on both legs, not on their difference, because prices move both: with it on the
     difference a basket of equal sides cut its even schedule in 10-19% of the steps of five data
-    sets at 2%, with it on the legs in 0.1% at most.
+    sets at 2%, with it on the legs in 0.3% at most.
     """
     buys, sells = np.where(side == BUY, qty, 0), np.where(side == SELL, qty, 0)
     reserve_px = ceil_div(arrival_px * (BP + buffer_bp) // BP, ticks_per_minor) * ticks_per_minor

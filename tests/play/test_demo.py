@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +73,24 @@ def test_the_trained_policy_fills_every_order(tmp_path: Path) -> None:
     assert (summary["filled_pct"], summary["fallbacks"]) == (100, 0)
 
 
-def test_reported_and_paper_fills_give_the_same_day(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ...]]:
+    """Arguments that name a running service."""
+    key_file = tmp_path_factory.mktemp("key") / "key"
+    with hosted() as (url, key):
+        key_file.write_text(key)
+        yield "--url", url, "--key-file", str(key_file)
+        assert not gone(url)
+    assert gone(url)
+
+
+def test_reported_and_paper_fills_give_the_same_day(tmp_path: Path, there: tuple[str, ...]) -> None:
     reports = {}
     for fills in ("paper", "reported"):
-        summary_of(demo("--policy", "vwap", "--fills", fills, "--out", tmp_path / fills))
-        reports[fills] = json.loads((tmp_path / fills / "report.json").read_text())
+        out = tmp_path / fills
+        summary_of(demo(*there, "--policy", "vwap", "--fills", fills, "--out", out))
+        reports[fills] = json.loads((out / "report.json").read_text())
+        del reports[fills]["day_id"]
     assert reports["paper"] == reports["reported"]
 
 
@@ -97,24 +111,23 @@ def test_bars_of_a_file(tmp_path: Path) -> None:
         tables.append(pa.table(columns | prices))
     pq.write_table(pa.concat_tables(tables), tmp_path / "bars.parquet")
     arguments = ("--bars", tmp_path / "bars.parquet", "--date", days[2].date, "--lot", "100")
-    summary = summary_of(demo(*arguments, "--policy", "ac", "--orders", 10, "--out", tmp_path))
+    summary = summary_of(demo(*arguments, "--policy", "ac", "--orders", "10", "--out", tmp_path))
     assert (summary["orders"], summary["decisions"], summary["policy"]) == (10, 13, "ac")
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["day_id"].startswith(days[2].date)
     assert not [qty for qty in report["orders"]["order_qty"] if qty % 100]
 
 
-def test_on_a_service_that_runs_already(tmp_path: Path) -> None:
-    with hosted() as (url, key):
-        (tmp_path / "key").write_text(key)
-        there = ("--url", url, "--key-file", tmp_path / "key", "--policy", "twap")
-        for _ in range(2):
-            assert summary_of(demo(*there, "--out", tmp_path))["filled_pct"] == 100
-        assert not gone(url)
-        twice = [demo(*there, "--day-id", "d", "--out", tmp_path) for _ in range(2)]
-        reports = [Path(done.stdout.splitlines()[-1]).with_name("report.json") for done in twice]
-        assert reports[0].read_bytes() == reports[1].read_bytes(), "a repeated day is a replay"
-    assert gone(url)
+def test_a_day_repeated_on_the_same_service_is_a_replay(
+    tmp_path: Path, there: tuple[str, ...]
+) -> None:
+    arguments = (*there, "--policy", "twap", "--day-id", "again")
+    for out in ("first", "second"):
+        assert summary_of(demo(*arguments, "--out", tmp_path / out))["filled_pct"] == 100
+    first, second = (tmp_path / out / "report.json" for out in ("first", "second"))
+    assert first.read_bytes() == second.read_bytes()
+    other = demo(*arguments, "--seed", "8", "--out", tmp_path)
+    assert (other.returncode, "BODY_CHANGED" in other.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
@@ -136,7 +149,6 @@ def test_interrupted_it_stops_what_it_started(tmp_path: Path, signum: int) -> No
 WRONG = {
     "no such file": (("--bars", "none.parquet"), "none.parquet does not exist"),
     "date without file": (("--date", "2026-01-05"), "give --bars too"),
-    "no such policy": (("--policy", "magic"), "UNKNOWN_POLICY"),
     "too many orders": (("--orders", "2000"), "symbols for 1 to 1000"),
     "odd steps": (("--step-minutes", "7"), "choose a multiple"),
     "no key": (("--url", "http://127.0.0.1:9"), "needs --key-file"),
@@ -150,6 +162,11 @@ def test_what_cannot_be_played_is_said(arguments: tuple[str, ...], message: str)
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_policy_is_told(there: tuple[str, ...]) -> None:
+    done = demo(*there, "--policy", "magic")
+    assert (done.returncode, "UNKNOWN_POLICY" in done.stderr) == (1, True)
 
 
 def test_a_service_that_cannot_start_is_told(

@@ -1,0 +1,78 @@
+"""Faults for the harness to find, put into a child of the warm parent before it serves.
+
+The product has no switch for any of them.
+"""
+
+import asyncio
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import service.__main__ as program
+from service import plans
+from service import store as store_module
+from service.desk import Answer, Desk, _Held
+from service.commits import Commit
+from service.plans import Effect
+from service.store import RedisStore
+
+_SEQ_CHECK = "if seq ~= ARGV[4] then return {'STALE', seq} end\n"
+_DIGEST_CHECK = "if held[3] == ARGV[3] then return {'REPLAYED', held[2]} end\n"
+
+
+def accept_everysec() -> None:
+    """Serve on a store that syncs once a second."""
+    program.RedisStore = functools.partial(RedisStore, fsync_required="everysec")  # type: ignore[misc,assignment]
+
+
+def skip_seq_check() -> None:
+    """Commit on a day that moved on meanwhile."""
+    _patch_script(_SEQ_CHECK, "")
+
+
+def skip_digest_check() -> None:
+    """Replay a command whose body changed."""
+    _patch_script(_DIGEST_CHECK, "if true then return {'REPLAYED', held[2]} end\n")
+    record = Desk._recorded
+
+    async def recorded(self: Desk, key: tuple[str, str], command: str, _: bytes) -> Answer | None:
+        name = f"digest:{command}"
+        held = (await self._store.load(*key, (name,))).fields.get(name, b"")
+        return await record(self, key, command, held)
+
+    Desk._recorded = recorded  # type: ignore[method-assign]
+
+
+def answer_first() -> None:
+    """Answer a command, then commit it."""
+    under_way: set[asyncio.Task[Any]] = set()
+
+    async def commit(
+        self: Desk, key: tuple[str, str], command: str, digest: bytes, held: _Held, effect: Effect
+    ) -> Answer | None:
+        seq, fields = held.seq, effect.written()
+        later = Commit(*key, seq, command, digest, held.state, effect.reply, fields)
+        task = asyncio.create_task(self._store.commit(later))
+        under_way.add(task)
+        task.add_done_callback(under_way.discard)
+        self._keep(key, _Held(seq + 1, effect.live, held.state, {}))
+        return Answer(effect.reply)
+
+    Desk._commit = commit  # type: ignore[method-assign]
+
+
+def book_again() -> None:
+    """Book an execution each time that it is reported."""
+    plans._is_new = lambda index, report, known: True
+
+
+def _patch_script(check: str, instead: str) -> None:
+    text = store_module._COMMIT_LUA
+    assert check in text
+    store_module._COMMIT = store_module._hashed(text.replace(check, instead))
+
+
+MUTANTS: dict[str, Callable[[], None]] = {
+    fault.__name__: fault
+    for fault in (accept_everysec, skip_seq_check, skip_digest_check, answer_first, book_again)
+}
