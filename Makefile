@@ -22,7 +22,7 @@ serve: $(VENV)/.play  ## run the service on 127.0.0.1:8000 with its embedded sto
 	@$(BIN)/python -m service
 
 bench: $(VENV)/.dev  ## measure the step latency and the simulator
-	@$(BIN)/python -m pytest tests/bench -m bench -s --timeout 0
+	@$(BIN)/python -m tests.bench
 
 compose-test: $(VENV)/.play  ## build the container stack, kill its parts in the middle of a day, check (CONTAINER_COMPOSE="docker compose")
 	@$(BIN)/python tests/compose/compose_test.py

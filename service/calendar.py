@@ -25,7 +25,7 @@ def session_times_us(exchange: str, day: date, step_minutes: int) -> tuple[int, 
     calendar = _calendar(exchange)
     try:
         held = calendar.is_session(day.isoformat())
-    except ValueError:  # the library's out-of-bounds errors
+    except (ValueError, OverflowError):  # the library's out-of-bounds errors, and pandas' own
         held = False
     if not held:
         raise Problem(Code.CALENDAR_MISSING, "the calendar has no session on this date")

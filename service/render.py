@@ -94,7 +94,7 @@ def _children(live: LiveDay) -> list[Json]:
         {
             "child_id": f"{live.terms.cl_ord_ids[child.order]}/{child.step}",
             "working_qty": child.open_qty,
-            "protect_px": child.protect_px / PRICE_SCALE,
+            "protect_px": child.protect_px / PRICE_SCALE or None,
         }
         for child in live.children
     ]

@@ -20,7 +20,7 @@ class PPOConfig:
     """Lower the step size linearly to zero over the run."""
     epochs: int = 4
     """Passes over each rollout."""
-    minibatches: int = 4
+    minibatches: int = 8
     """Minibatches in a pass; whole day-steps, so that all orders of a basket stay together."""
     gamma: float = 1.0
     """Discount: a day is short, and every basis point counts alike."""

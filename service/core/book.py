@@ -161,28 +161,30 @@ def _book_trade(day: Day, ledger: _Ledger, index: int, report: Report, named: li
             f"FILL completes its child, but {working} shares are working and {report.qty} are "
             "reported; send PARTIAL_FILL or TRADE, or CANCELED for the rest first",
         )
-    _watch_price(day, ledger, report, named)
-    left = report.qty
+    # a child cannot have filled beyond its protection while another could have
+    named.sort(key=lambda i: _is_worse(day, report, ledger.children[i].protect_px))
+    # of a late fill the order's last protecting price is the best knowledge left
+    left, protect = report.qty, int(day.protect_px[report.order])
     for i in named:
         child = ledger.children[i]
         taken = min(left, child.open_qty)
+        protect = child.protect_px if taken else protect
         ledger.children[i] = replace(child, open_qty=child.open_qty - taken)
         left -= taken
+    if _is_worse(day, report, protect):
+        ledger.breached = True
+        _alarm(ledger, AlarmCode.PROTECT_BREACH, report, report.px, protect)
     _add_money(day, ledger, report)
     ledger.beyond_qty[report.order] += left
     if left:
         _alarm(ledger, AlarmCode.LATE_FILL, report, report.qty, working)
 
 
-def _watch_price(day: Day, ledger: _Ledger, report: Report, named: list[int]) -> None:
-    buy = int(day.orders.side[report.order]) == BUY
-    if named:
-        protect = ledger.children[named[0]].protect_px
-    else:  # a late fill: the order's last protecting price is the best knowledge left
-        protect = int(day.protect_px[report.order])
-    if protect and (report.px > protect if buy else report.px < protect):
-        ledger.breached = True
-        _alarm(ledger, AlarmCode.PROTECT_BREACH, report, report.px, protect)
+def _is_worse(day: Day, report: Report, protect: int) -> bool:
+    """Whether the fill's price is worse than ``protect`` ticks (0: any price will do)."""
+    if int(day.orders.side[report.order]) == BUY:
+        return 0 < protect < report.px
+    return report.px < protect
 
 
 def _add_money(day: Day, ledger: _Ledger, report: Report) -> None:

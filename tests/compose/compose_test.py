@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "concord-compose-test"
 ANSWER_S_MAX = 180.0
+REMOVALS_MAX = 5
 FILLED_PCT_MIN = 99.0  # a symbol may be short of a lot
 Json = dict[str, Any]
 STEPS = 12
@@ -72,6 +73,14 @@ class Stack:
         if done.returncode:
             raise StackError(f"{' '.join(arguments)}:\n{done.stdout}\n{done.stderr}")
         return done.stdout
+
+    def remove(self) -> None:
+        """Takes everything away, its volumes too; parts that restart just then need another try."""
+        for _ in range(REMOVALS_MAX - 1):
+            with suppress(StackError):
+                self("down", "-v")
+                return
+        self("down", "-v")
 
     def refuses(self, part: str, *command: str) -> bool:
         """Whether a command fails inside a running part."""
@@ -291,7 +300,7 @@ def with_demos(stack: Stack, key_file: Path, client: Client) -> None:
 def main() -> None:
     """Everything in order; the stack goes away in any case."""
     stack = Stack()
-    stack("down", "-v")
+    stack.remove()
     try:
         say("building")
         stack("build")
@@ -315,7 +324,7 @@ def main() -> None:
             sys.stderr.write(stack("logs"))
         raise
     finally:
-        stack("down", "-v")
+        stack.remove()
 
 
 if __name__ == "__main__":

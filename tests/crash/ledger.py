@@ -6,7 +6,7 @@ a hundredth; a buy's money is rounded up and a sale's down, once for each execut
 
 from dataclasses import dataclass, field
 
-from tests.crash.script import CLOSE, OPEN, TICKS, Json
+from tests.crash.script import OPEN, TICKS, Json
 
 TICKS_PER_MINOR = 100
 _FILLS = ("FILL", "PARTIAL_FILL", "TRADE")
@@ -61,8 +61,6 @@ class Ledger:
             self._happened(request)
         if name.startswith("step:"):
             self._send(answer)
-        if self._paper and name == CLOSE:
-            self._end_all()
         self.compare(name, answer)
 
     def compare(self, name: str, answer: Json) -> None:
@@ -72,7 +70,9 @@ class Ledger:
         columns = answer["orders"]
         names = ("cum_qty", "working_qty", "leaves_qty", "overfill_qty")
         rows = zip(*(columns[column] for column in names), strict=True)
-        for cl_ord_id, row, qty in zip(columns["cl_ord_id"], rows, columns["order_qty"], strict=True):
+        for cl_ord_id, row, qty in zip(
+            columns["cl_ord_id"], rows, columns["order_qty"], strict=True
+        ):
             order, (cum, _, leaves, over) = self.orders[cl_ord_id], row
             whole = order.whole and qty == order.target and cum + leaves == qty + over
             if row != order.told() or not whole:
@@ -122,8 +122,8 @@ class Ledger:
             left -= taken
         order.cum += qty
         order.beyond += left
-        buys = order.side == "BUY"
-        self.cash += -(-(-(qty * px)) // -TICKS_PER_MINOR) if buys else qty * px // TICKS_PER_MINOR
+        flow = -qty * px if order.side == "BUY" else qty * px
+        self.cash += flow // TICKS_PER_MINOR  # downwards: against the account
 
     def _paper_fills(self, bars: Json) -> None:
         rows = zip(*(bars[name] for name in ("vwap", "low", "high")), strict=True)

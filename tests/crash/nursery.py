@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 # Below the ports that the system gives to outgoing connections: a client that knocks at a closed
 # port of that range can be connected to itself.
 _PORTS = range(20_000, 32_000)
-_READY_S_MAX = 30.0
+_READY_S_MAX, _LOOK_S = 30.0, 0.005
 
 
 class Nursery:
@@ -97,14 +97,22 @@ class Service:
         self.kills += 1
         self.start()
 
+    def serving(self) -> bool:
+        """Whether it listens."""
+        return listens(self.port)
+
+    def supervise(self) -> None:
+        """Start the next process if this one gave up, as it does without a store."""
+        if self._pid is not None and self._nursery.ended(self._pid):
+            self.start()
+
     def wait_until_serving(self) -> None:
-        """Wait for the process to listen; one that gave up (no store yet) is started again."""
+        """Wait for the process to listen."""
         give_up = time.monotonic() + _READY_S_MAX
-        while not listens(self.port):
+        while not self.serving():
             assert time.monotonic() < give_up, f"not serving; {self.log.read_text()[-2_000:]}"
-            if self._pid is not None and self._nursery.ended(self._pid):
-                self.start()
-            time.sleep(0.005)
+            self.supervise()
+            time.sleep(_LOOK_S)
 
 
 def own_environment() -> dict[str, str]:

@@ -135,7 +135,7 @@ class Player:
     def __init__(self, caller: Caller, journal: Journal, findings: Findings, side: int) -> None:
         self._call, self._journal, self._findings, self._side = caller, journal, findings, side
         self._rng = random.Random()
-        self.acknowledged = self.replays = self.refusals = 0
+        self.acknowledged = self.replays = self.refusals = self.retries = 0
 
     def play(self, days: Iterator[DayScript], over: threading.Event) -> None:
         """Play days; a day that goes wrong is a finding and the next one begins."""
@@ -147,6 +147,7 @@ class Player:
                 self._findings.add("wrong", f"{day.day_id} {wrong}")
             except Stuck as stuck:
                 self._findings.add("stuck", f"{day.day_id} {stuck}")
+        self.retries = self._call.retries
         self._call.close()
         self._journal.close()
 
@@ -170,9 +171,7 @@ class Player:
         if reply.status != 200:
             raise Wrong(f"{command.name}: {reply}")
         told = (body.decode(), reply.body.decode(), reply.replayed)
-        self._journal.note(
-            Entry(day.day_id, command.name, command.method, command.place, *told)
-        )
+        self._journal.note(Entry(day.day_id, command.name, command.method, command.place, *told))
         self.acknowledged += 1
         self.replays += reply.replayed
         answer: Json = json.loads(reply.body)
@@ -212,5 +211,3 @@ def _code(reply: Reply) -> str:
         return str(json.loads(reply.body)["code"])
     except (ValueError, KeyError):
         return ""
-
-

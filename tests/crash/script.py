@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Generator
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
@@ -17,7 +17,7 @@ Json = dict[str, Any]
 
 OPEN, CLOSE = "open", "close"
 TICKS = 10_000  # in one currency unit
-_OPENING = datetime(2026, 1, 5, 10, tzinfo=timezone.utc)
+_OPENING = datetime(2026, 1, 5, 10, tzinfo=UTC)
 _POLICIES = ("twap", "twap", "vwap", "ac", "iac")
 _PAPER_SHARE, _RIVAL_SHARE, _AGAIN_SHARE, _BY_ORDER_SHARE = 0.25, 0.25, 0.3, 0.2
 
@@ -130,9 +130,9 @@ class Broker:
         columns = (decision["orders"][name] for name in names)
         for order, child, qty, side, protect in zip(*columns, strict=True):
             if child:
-                # better than the price that protects the child, and seldom a whole cent
+                # within the protection of any child of the order, and seldom a whole cent
                 edge = round(protect * TICKS) if protect else px[int(order[1:])]
-                better = self._rng.randrange(2_000)
+                better = edge // 10 + self._rng.randrange(2_000)
                 price = edge - better if side == "BUY" else edge + better
                 self._plan(2 * decision["step"] + 1, child, qty, price / TICKS)
 

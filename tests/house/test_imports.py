@@ -1,6 +1,7 @@
 """What an import may cause: nothing. And which libraries the service may know at all."""
 
 import ast
+import os
 import subprocess
 import sys
 import tomllib
@@ -70,6 +71,19 @@ def _python(code: str, *arguments: str) -> str:
 def test_nothing_heavy_is_loaded(module: str) -> None:
     heavy = ("torch", "pandas", "exchange_calendars", "onnx", "training")
     assert _python(HEAVY, module, *heavy) == "[]"
+
+
+def test_onnxruntime_tells_nobody(tmp_path: Path) -> None:
+    """Its releases since 1.29 report sessions to their maker, unless told not to at import."""
+    quiet = {"CI", "ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS"}
+    environment = {name: value for name, value in os.environ.items() if name not in quiet}
+    subprocess.run(
+        [sys.executable, "-c", "import service.onnx_policy"],
+        cwd=ROOT,
+        env={**environment, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)},
+        check=True,
+    )
+    assert not list(tmp_path.rglob("*"))
 
 
 def test_import_causes_nothing() -> None:

@@ -35,9 +35,9 @@ from service.settings import Settings
 Json = dict[str, Any]
 OPEN = datetime(2026, 11, 20, 14, 30, tzinfo=UTC)
 STEP_MINUTES = 30
-SECRET = "s3cret"
+WORD = "open-sesame"
 DESK, OTHER, WATCHER, HALTER, ADMIN = (
-    f"{name}.{SECRET}" for name in ("desk", "other", "watcher", "halter", "admin")
+    f"{name}.{WORD}" for name in ("desk", "other", "watcher", "halter", "admin")
 )
 _KEYS = {
     "desk": ("desk", ["trade", "observe", "halt"]),
@@ -95,7 +95,7 @@ class Failing:
 
 def write_keys(path: Path) -> Path:
     """A keys file with one key for each role of these tests."""
-    digest = hashlib.sha256(SECRET.encode()).hexdigest()
+    digest = hashlib.sha256(WORD.encode()).hexdigest()
     keys = [
         {"id": key, "client": client, "digest": digest, "scopes": scopes}
         for key, (client, scopes) in _KEYS.items()
@@ -107,7 +107,7 @@ def write_keys(path: Path) -> Path:
 
 def keyring() -> auth.Keyring:
     """The same keys without a file."""
-    digest = hashlib.sha256(SECRET.encode()).hexdigest()
+    digest = hashlib.sha256(WORD.encode()).hexdigest()
     return auth.Keyring(
         {
             key: auth._Key(digest, auth.Client(client, frozenset(map(auth.Scope, scopes))))
