@@ -15,7 +15,8 @@ import numpy as np
 import orjson
 
 from service.core.book import Child
-from service.core.day import Day, Orders, Proceeds, Rules, Status, Trading
+from service.core.day import Day, Status, Trading
+from service.core.orders import Orders, Proceeds, Rules
 from service.core.units import check
 
 FIXED, STATE = "fixed", "state"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from service import parse, render
+from service import opening, parse, render
 from service.calendar import from_us, to_us
 from service.core import laws
 from service.core.book import (
@@ -72,7 +72,7 @@ def request_field(step: int) -> str:
 
 def open_day(day_id: str, body: OpenDay, model: dict[str, str], trading: Trading) -> Effect:
     """A day that was not there."""
-    live = parse.opened(body, model)
+    live = opening.opened(body, model)
     laws.enforce(laws.broken_by_day(live.day))
     reply = render.dump({"day_id": day_id, **render.state(live, effective(live, trading))})
     return Effect(live, reply, {FIXED: pack_fixed(live)})

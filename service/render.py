@@ -16,8 +16,9 @@ from service.calendar import from_us
 from service.core import metrics
 from service.core.allocate import Decision
 from service.core.book import Alarm
-from service.core.day import BUY, Day, Status, Trading
+from service.core.day import Day, Status, Trading
 from service.core.decide import Decided
+from service.core.orders import BUY
 from service.core.policy import Rounds
 from service.core.reasons import Reason
 from service.core.units import PRICE_SCALE

@@ -57,12 +57,10 @@ def loop_steps_per_cpu_s() -> dict[str, Any]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     batches = iter([_batch(LOOP_DAYS, LOOP_ORDERS) for _ in range(LOOP_ITERATIONS)])
-    last: dict[str, float] = {}
-    for last in learn(Network(NetworkConfig()), batches, config):
-        pass
+    *_, last = learn(Network(NetworkConfig()), batches, config)
     torch.set_num_threads(before)
     rate = round(last["agent_steps_per_cpu_s"])
-    return {"loop_steps_per_cpu_s": rate, "orders": LOOP_ORDERS, "rounds": 3, "epochs": 4}
+    return {"loop_steps_per_cpu_s": rate, "loop_orders": LOOP_ORDERS, "rounds": 3, "epochs": 4}
 
 
 def _batch(days: int, orders: int) -> EpisodeBatch:

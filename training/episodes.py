@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from service.core.day import BUY, SELL, Orders, Proceeds, Rules
 from service.core.limits import CHILD_NOTIONAL_MINOR_MAX, CHILD_QTY_MAX, PARTICIPATION_PPM_MAX
+from service.core.orders import BUY, SELL, Orders, Proceeds, Rules
 from service.core.units import BP, Array, ceil_div
 from service.play.orders import SIZE_SHARE_MAX, draw_sizes, initial_cash_minor
 from training.markets import COLUMNS, Ints, MarketDays

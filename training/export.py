@@ -31,7 +31,8 @@ from training.policy import Network
 OPSET = 18
 EXAMPLE_ORDERS = 7  # an example of one order is exported with N fixed at 1, silently
 PARITY_ORDERS = (1, 2, 3, 5, 7, 10, 20, 50, 100, 200, 500, N_MAX)
-PARITY_DRAWS = 20
+PARITY_DECISIONS = 1_000
+"""Orders decided per size of basket in the proof, in as many baskets as that takes."""
 PARITY_TOLERANCE = 1e-5
 PARITY_MARGIN = 1e-4
 """Two likeliest actions nearer than this may swap between torch and ONNX: a near-tie."""
@@ -103,12 +104,12 @@ def random_features(rng: np.random.Generator, orders: int) -> np.ndarray[Any, np
     return np.clip(rng.standard_normal((orders, len(FEATURES))), -3, 3).astype(np.float32)
 
 
-def compare(network: Network, served: OnnxPolicy, draws: int = PARITY_DRAWS) -> Parity:
+def compare(network: Network, served: OnnxPolicy) -> Parity:
     """Both on random observations of every size; raises ExportFailed where they disagree."""
     rng = np.random.default_rng(0)
     worst, decisions, near_ties = 0.0, 0, 0
     for orders in PARITY_ORDERS:
-        for _ in range(draws):
+        for _ in range(PARITY_DECISIONS // orders):
             off, ties = _compare_one(network, served, random_features(rng, orders))
             worst, near_ties, decisions = max(worst, off), near_ties + ties, decisions + orders
     if worst > PARITY_TOLERANCE:

@@ -5,10 +5,11 @@ Both rules are the core's; this module only says which applies in which setting.
 
 from __future__ import annotations
 
-from service.core.day import BUY, Day, Proceeds
+from service.core.day import Day
 from service.core.fills import paper_fills
 from service.core.limits import Protection, protection
 from service.core.market import Fills, Snapshot
+from service.core.orders import BUY, Proceeds
 from service.core.units import namespace
 
 

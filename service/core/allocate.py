@@ -10,13 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from service.core.day import BUY, SELL, Day, Proceeds, Trading
+from service.core.day import Day, Trading
 from service.core.limits import (
     Protection,
     notional_qty_max,
     through_limit,
     volume_qty_max,
 )
+from service.core.orders import BUY, SELL, Proceeds
 from service.core.reasons import Reason, Stage
 from service.core.units import (
     RHO_BITS,

@@ -13,8 +13,9 @@ from enum import StrEnum
 
 import numpy as np
 
-from service.core.day import BUY, Day
+from service.core.day import Day
 from service.core.market import Fills
+from service.core.orders import BUY
 from service.core.units import buy_cost_minor, ceil_div, sell_proceeds_minor
 
 

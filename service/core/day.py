@@ -1,6 +1,6 @@
-"""A trading day: its orders, rules and state, and every way a day follows from a day.
+"""A trading day: its state, and every way a day follows from a day.
 
-Imports market, contract and units. Only this module constructs a successor :class:`Day`; the
+Imports market, orders and units. Only this module constructs a successor :class:`Day`; the
 functions below are the transitions, and TRANSITIONS says which status allows which.
 """
 
@@ -10,12 +10,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from service.core.market import Fills, Snapshot
+from service.core.orders import SELL, Orders, Proceeds, Rules
 from service.core.units import Array, at_least, check, namespace
-
-BUY = -1
-"""Acquire: the paper's d = -1."""
-SELL = 1
-"""Liquidate: the paper's d = +1."""
 
 
 class Status(StrEnum):
@@ -33,13 +29,6 @@ class Trading(StrEnum):
     HALTED = "HALTED"
 
 
-class Proceeds(StrEnum):
-    """When sales pay: once their fills are reported, or within the step (the paper's setting)."""
-
-    REPORTED = "reported"
-    SAME_STEP = "same_step"
-
-
 TRANSITIONS = {
     (Status.OPEN, "mark"): Status.OPEN,
     (Status.OPEN, "place"): Status.OPEN,
@@ -47,52 +36,6 @@ TRANSITIONS = {
     (Status.OPEN, "close"): Status.CLOSED,
     (Status.CLOSED, "settle"): Status.CLOSED,  # an execution is a fact, also after the close
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Orders:
-    """What the portfolio manager asked for; int64 ``[..., N]``, sorted by cl_ord_id.
-
-    ``side`` is BUY or SELL, ``limit_px`` is in ticks (0: none), the window of an order is the
-    decisions ``start_step..end_step`` inclusive, counted from 1; ``live`` (bool) is False for
-    padding. Reference data: ``prev_close`` in ticks, ``adv_qty`` in shares a day (0: unknown),
-    ``vol_ppm`` the daily volatility, ``profile_ppm`` ``[..., T, N]`` the share of the day's volume
-    by step.
-    """
-
-    side: Array
-    order_qty: Array
-    lot: Array
-    limit_px: Array
-    start_step: Array
-    end_step: Array
-    live: Array
-    prev_close: Array
-    adv_qty: Array
-    vol_ppm: Array
-    profile_ppm: Array
-
-    @property
-    def window(self) -> Array:
-        """Decisions in each order's window; int64 ``[..., N]``."""
-        return self.end_step - self.start_step + 1
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What holds for the whole day.
-
-    ``steps`` decisions T, ``ticks_per_minor`` ticks in one minor unit, ``cash_buffer_bp`` how far
-    above the last price a buy reserves cash, and the hard limits of one child order.
-    """
-
-    steps: int
-    ticks_per_minor: int
-    cash_buffer_bp: int
-    child_qty_max: int
-    child_notional_minor_max: int
-    participation_ppm_max: int
-    proceeds: Proceeds = Proceeds.REPORTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +176,7 @@ def place(day: Day, child_qty: Array, protect_px: Array, reserve_minor: Array, c
     """The day after its next decision put ``child_qty`` to work; ``cut`` is bool ``[...]``."""
     status = _allowed(day, "place")
     xp = namespace(child_qty)
-    fresh = day.working == 0
+    protect = xp.where(day.working == 0, protect_px, xp.maximum(day.protect_px, protect_px))
     check(day.step < day.rules.steps, "no decision after the last step")
     return replace(
         day,
@@ -241,7 +184,7 @@ def place(day: Day, child_qty: Array, protect_px: Array, reserve_minor: Array, c
         step=day.step + 1,
         conflicts=day.conflicts + xp.astype(cut, day.conflicts.dtype),
         working=day.working + child_qty,
-        protect_px=xp.where(fresh, protect_px, xp.maximum(day.protect_px, protect_px)),
+        protect_px=xp.where(child_qty > 0, protect, day.protect_px),
         reserved_minor=day.reserved_minor + reserve_minor,
     )
 

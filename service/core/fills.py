@@ -6,8 +6,9 @@ simulator for every day; the rule is stated once here.
 
 from __future__ import annotations
 
-from service.core.day import BUY, Day
+from service.core.day import Day
 from service.core.market import Fills, Snapshot
+from service.core.orders import BUY
 from service.core.units import Array, buy_cost_minor, namespace, sell_proceeds_minor
 
 

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from service.core.book import Child
-from service.core.day import BUY, SELL, Day, Trading
+from service.core.day import Day, Trading
 from service.core.decide import Decided
 from service.core.limits import notional_qty_max, protection, through_limit
 from service.core.market import Fills
+from service.core.orders import BUY, SELL
 from service.core.units import CASH_MINOR_MAX, Array, InvariantViolation, buy_cost_minor, namespace
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from service.core.day import BUY, Day
+from service.core.day import Day
+from service.core.orders import BUY
 from service.core.units import (
     BP,
     CASH_MINOR_MAX,

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.core.contract import FEATURES
-from service.core.day import BUY, Day
+from service.core.day import Day
+from service.core.orders import BUY
 from service.core.units import PPM, Array, at_least, between, check, namespace
 
 MOVE_MAX = 5.0

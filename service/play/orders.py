@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.core.contract import N_MAX
-from service.core.day import BUY, SELL
+from service.core.orders import BUY, SELL
 from service.core.units import (
     BP,
     CASH_MINOR_MAX,

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from service.core.day import BUY
 from service.core.market import Snapshot, opening
+from service.core.orders import BUY
 from service.core.units import PRICE_SCALE
 from service.play.day_bars import BarsError, DayBars, merge
 from service.play.orders import Basket, Reference

@@ -9,6 +9,7 @@ from typing import Any
 
 import redis
 
+from service.commits import day_key, digest_field, reply_field
 from service.core import laws
 from service.live import FIXED, STATE, unpack
 from tests.crash.ledger import Ledger
@@ -52,7 +53,7 @@ class Audit:
         try:
             return sum(
                 _OneDay(self._findings, self._seed, call, name, told).audit(
-                    store.hgetall(f"concord:{{{CLIENT}/{name}}}")  # type: ignore[arg-type]
+                    store.hgetall(day_key(CLIENT, name))  # type: ignore[arg-type]
                 )
                 for name, told in days.items()
             )
@@ -90,7 +91,7 @@ class _OneDay:
     def _check_kept(self, name: str, entry: Entry, held: dict[str, bytes]) -> None:
         """The acknowledged bytes are in the store, and are what the same request is answered."""
         reply, digest = entry.reply.encode(), hashlib.sha256(entry.request.encode()).digest()
-        if (held.get(f"reply:{name}"), held.get(f"digest:{name}")) != (reply, digest):
+        if (held.get(reply_field(name)), held.get(digest_field(name))) != (reply, digest):
             self._add("lost", f"{name} in the store")
         path = self._script.path + entry.place
         again = self._call(entry.method, path, entry.request.encode())

@@ -34,8 +34,14 @@ class Site(Protocol):
     """Where the service runs, and how it is struck."""
 
     services: list[Service]
-    url: str
-    cuts: int
+
+    @property
+    def url(self) -> str:
+        """The store's address."""
+
+    @property
+    def cuts(self) -> int:
+        """Power cuts so far."""
 
     def start(self) -> None:
         """Bring everything up."""
@@ -53,9 +59,8 @@ class Site(Protocol):
 class TwoServices:
     """Two processes of the service over a store of its own, whose power is cut under them."""
 
-    def __init__(
-        self, nursery: Nursery, folder: Path, mutant: str = "", fsync: str = "always"
-    ) -> None:
+    def __init__(self, nursery: Nursery, folder: Path, mutant: str = "") -> None:
+        fsync = "everysec" if mutant == "accept_everysec" else "always"
         self._store = PowerCutStore(folder / "store", fsync)
         env = {"REDIS_URL": self._store.url, "CONCORD_KEYS_FILE": str(write_key(folder))}
         self.services = [Service(nursery, folder / name, env, mutant) for name in "ab"]
@@ -97,15 +102,15 @@ class TwoServices:
 class OneMachine:
     """The service with its embedded store, which lives and dies with it."""
 
-    def __init__(self, nursery: Nursery, folder: Path) -> None:
+    def __init__(self, nursery: Nursery, folder: Path, mutant: str = "") -> None:
         data_dir = folder / "service" / "data" / "store"
         data_dir.mkdir(parents=True)
         self._notes = SyncNotes(data_dir)
         self._lock = data_dir / LOCK_NAME
         self.url = EmbeddedValkey(data_dir).url
         env = {"CONCORD_KEYS_FILE": str(write_key(folder)), **self._notes.environment}
-        self.services = [Service(nursery, folder / "service", env)]
-        self.cuts = 0
+        self.services = [Service(nursery, folder / "service", env, mutant)]
+        self.cuts = 0  # power cuts so far
 
     def start(self) -> None:
         """Bring everything up."""
@@ -202,7 +207,7 @@ def _strike_all(site: Site, strikes: list[str], players: list[Player]) -> None:
         if random.random() > _EARLY_SHARE:  # otherwise right into the start after the last one
             _wait_for_work(site, players)
         time.sleep(random.uniform(0, _UPTIME_S_MAX))
-        site.cut() if event == "cut" else site.kill()
+        {"cut": site.cut, "kill": site.kill}[event]()
     for service in site.services:
         service.wait_until_serving()
 

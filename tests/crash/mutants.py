@@ -11,8 +11,9 @@ from typing import Any
 import service.__main__ as program
 from service import plans
 from service import store as store_module
-from service.commits import Commit
+from service.commits import Commit, digest_field
 from service.desk import Answer, Desk, _Held
+from service.embedded import EmbeddedValkey
 from service.plans import Effect
 from service.store import RedisStore
 
@@ -21,8 +22,10 @@ _DIGEST_CHECK = "if held[3] == ARGV[3] then return {'REPLAYED', held[2]} end\n"
 
 
 def accept_everysec() -> None:
-    """Serve on a store that syncs once a second."""
-    program.RedisStore = functools.partial(RedisStore, fsync_required="everysec")  # type: ignore[misc,assignment]
+    """Serve on a store that syncs once a second, and start an embedded one that way."""
+    replace: Any = program
+    replace.RedisStore = functools.partial(RedisStore, fsync_required="everysec")
+    replace.EmbeddedValkey = functools.partial(EmbeddedValkey, fsync="everysec")
 
 
 def skip_seq_check() -> None:
@@ -35,9 +38,11 @@ def skip_digest_check() -> None:
     _patch_script(_DIGEST_CHECK, "if true then return {'REPLAYED', held[2]} end\n")
     record = Desk._recorded
 
-    async def recorded(self: Desk, key: tuple[str, str], command: str, _: bytes) -> Answer | None:
-        name = f"digest:{command}"
-        held = (await self._store.load(*key, (name,))).fields.get(name, b"")
+    async def recorded(
+        self: Desk, key: tuple[str, str], command: str, digest: bytes
+    ) -> Answer | None:
+        name = digest_field(command)
+        held = (await self._store.load(*key, (name,))).fields.get(name, digest)
         return await record(self, key, command, held)
 
     Desk._recorded = recorded  # type: ignore[method-assign]

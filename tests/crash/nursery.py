@@ -25,7 +25,8 @@ class Nursery:
 
     def __init__(self) -> None:
         self._parent = subprocess.Popen(
-            [sys.executable, "-m", "tests.crash.warm_parent"],
+            # onnxruntime keeps an idle thread, which newer Pythons warn of at each fork
+            [sys.executable, "-W", "ignore::DeprecationWarning", "-m", "tests.crash.warm_parent"],
             cwd=ROOT,
             env=own_environment(),
             stdin=subprocess.PIPE,
@@ -48,7 +49,8 @@ class Nursery:
 
     def end(self, pid: int, signum: int) -> int | None:
         """Exit status after a signal; None if it was gone before."""
-        return self._ask({"pid": pid, "signal": signum})
+        status: int | None = self._ask({"pid": pid, "signal": signum})
+        return status
 
     def ended(self, pid: int) -> bool:
         """Whether a service ended by itself."""

@@ -20,8 +20,8 @@ from tests.crash.script import Command, DayScript, Json
 
 _IN_DOUBT = (502, 503, 504)
 _ANSWER_S_MAX = 10.0
-_PAUSE_S_MAX = 0.015
-_MISCHIEF_SHARE = 0.08
+_PAUSE_S_MAX = 0.025
+_MISCHIEF_SHARE, _GAP_SHARE = 0.08, 0.2
 
 
 class Reply(NamedTuple):
@@ -41,7 +41,6 @@ class Entry(NamedTuple):
     place: str
     request: str
     reply: str
-    replayed: bool
 
 
 class Journal:
@@ -152,7 +151,7 @@ class Player:
         self._journal.close()
 
     def _play(self, day: DayScript) -> None:
-        play, answer = day.commands(), None
+        play = day.commands()
         with suppress(StopIteration):
             command = next(play)
             while True:
@@ -170,8 +169,8 @@ class Player:
             return self._learn(day, command)
         if reply.status != 200:
             raise Wrong(f"{command.name}: {reply}")
-        told = (body.decode(), reply.body.decode(), reply.replayed)
-        self._journal.note(Entry(day.day_id, command.name, command.method, command.place, *told))
+        names = (day.day_id, command.name, command.method, command.place)
+        self._journal.note(Entry(*names, body.decode(), reply.body.decode()))
         self.acknowledged += 1
         self.replays += reply.replayed
         answer: Json = json.loads(reply.body)
@@ -186,13 +185,12 @@ class Player:
 
     def _ask_for_a_refusal(self, day: DayScript, command: Command) -> None:
         """Another body for a command that was carried out, or a step that is not the next."""
-        if command.name.startswith("exec:") or self._rng.random() < 0.2:
+        method, place, right = command.method, command.place, {"BODY_CHANGED"}
+        body = command.bodies[0] + b" "
+        if command.name.startswith("exec:") or self._rng.random() < _GAP_SHARE:
             step = day.steps + 1 + self._rng.randrange(9)
-            method, place, body = "POST", f"/steps/{step}", _any_step(day)
-            right = ("STEP_GAP", "DAY_CLOSED")
-        else:
-            method, place, right = command.method, command.place, ("BODY_CHANGED",)
-            body = command.bodies[0] + b" "
+            method, place, right = "POST", f"/steps/{step}", {"STEP_GAP", "DAY_CLOSED"}
+            body = _any_step(day)
         reply = self._call(method, day.path + place, body)
         self.refusals += 1
         if reply.status != 409 or _code(reply) not in right:

@@ -25,7 +25,7 @@ from service.commits import (
 from service.store import RedisStore
 from tests.crash.powercut import PowerCutStore
 
-CUTS = int(os.environ.get("CONCORD_POWER_CUTS", "40"))
+CUTS = int(os.environ.get("CONCORD_STORE_POWER_CUTS", "40"))
 COMMITTERS = 3
 CLIENT = "client"
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from service.core.day import BUY, SELL, Day, Orders, Proceeds, Rules, open_day
+from service.core.day import Day, open_day
 from service.core.limits import CHILD_NOTIONAL_MINOR_MAX, CHILD_QTY_MAX, PARTICIPATION_PPM_MAX
 from service.core.market import Snapshot, opening
+from service.core.orders import BUY, SELL, Orders, Proceeds, Rules
 from service.core.units import PPM
 
 

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from service.core import laws
 from service.core.allocate import Decision, allocate
-from service.core.day import SELL, Day, Trading, mark, place, settle, with_trading
+from service.core.day import Day, Trading, mark, place, settle, with_trading
 from service.core.decide import Decided
 from service.core.fills import paper_fills
 from service.core.limits import protection
 from service.core.market import Snapshot
 from service.core.observe import Observation, observe
+from service.core.orders import SELL
 from service.core.policy import Intent
 from tests.laws.days import (
     Shape,

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from service.core.baselines import twap
-from service.core.day import Day, Orders, Rules, mark, open_day, settle
+from service.core.day import Day, mark, open_day, settle
 from service.core.decide import decide
 from service.core.fills import paper_fills
 from service.core.market import Snapshot, opening
+from service.core.orders import Orders, Rules
 from service.core.units import CASH_MINOR_MAX, PPM, QTY_MAX
 from service.play.day_bars import DayBars, merge
 from service.play.orders import Basket

@@ -11,8 +11,8 @@ import httpx
 import numpy as np
 import pytest
 
-from service.core.day import BUY, SELL
 from service.core.market import Snapshot
+from service.core.orders import BUY, SELL
 from service.play import oms, screen, script
 from service.play.day_bars import BarsError
 from service.play.oms import Caller, Decided, ServiceError

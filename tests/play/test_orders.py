@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.core.day import BUY, SELL
 from service.core.metrics import filled_share
+from service.core.orders import BUY, SELL
 from service.play.day_bars import DayBars
 from service.play.orders import (
     SIZE_SHARE_MAX,

@@ -29,7 +29,7 @@ from service.core.contract import ACTIONS
 from service.core.day import Day
 from service.core.observe import Observation
 from service.core.policy import Intent, Policy, PolicyFailed, Rounds
-from service.desk import Installed
+from service.desk import Desk, Installed
 from service.settings import Settings
 
 Json = dict[str, Any]
@@ -172,15 +172,28 @@ class Api:
         structlog.configure(wrapper_class=quiet)
         self._stack = ExitStack()
         self._runner = self._stack.enter_context(asyncio.Runner())
+        try:
+            self._start()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def _start(self) -> None:
         self.settings = Settings(**self.options)
         self.app = create_app(self.settings, self.store, self.policies, keyring())
         lifespan = self.app.router.lifespan_context(self.app)
         self.parts = dict(self._runner.run(lifespan.__aenter__()))
         self._stack.callback(lambda: self._runner.run(lifespan.__aexit__(None, None, None)))
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def restart(self, store: Store | None = None) -> None:
+        """As a new process over the same store, or over another one: nothing is remembered."""
+        self.store = store or self.store
+        days = self.settings.days_cached_max
+        self.parts["desk"] = Desk(self.store, self.policies, days, lambda *_: None)
 
     def run(self, work: Awaitable[Any]) -> Any:
         """Wait for ``work`` on the loop of the application."""

@@ -1,4 +1,4 @@
-"""What must hold when things go wrong: halts, failing policies, broken laws, a store that is away."""
+"""What holds when things go wrong: halts, failing policies, broken laws, a store that is away."""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from service.core.day import BUY, SELL, Orders, Proceeds, Rules
 from service.core.limits import CHILD_NOTIONAL_MINOR_MAX, CHILD_QTY_MAX, PARTICIPATION_PPM_MAX
+from service.core.orders import BUY, SELL, Orders, Proceeds, Rules
 from service.play.sample import SampleMarket
 from training.episodes import Bars, BasketConfig, EpisodeBatch, draw
 from training.markets import generated

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from service.core.day import BUY
 from service.core.observe import observe
+from service.core.orders import BUY
 from service.play.bars import BarsError
 from service.play.sample import generate_days
 from training.episodes import BasketConfig, EpisodeBatch, draw, map_arrays

@@ -10,7 +10,7 @@ import torch
 
 from service.core import laws, metrics
 from service.core.baselines import twap
-from service.core.day import BUY, Proceeds
+from service.core.orders import BUY, Proceeds
 from service.core.policy import grid_wish
 from training.episodes import EpisodeBatch, map_arrays, take_day, to_device
 from training.simulator import RewardConfig, Step, advance, begin, play, prepare, rewards

@@ -1,0 +1,149 @@
+"""The ONNX file decides as the torch network does, for every number of orders."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from service.core.contract import ACTIONS, FEATURES, fingerprint
+from service.core.day import settle
+from service.core.decide import decide
+from service.onnx_policy import load
+from tests.training.small import episodes
+from training.episodes import take_day, to_device
+from training.evaluate import stack
+from training.export import (
+    PARITY_MARGIN,
+    PARITY_ORDERS,
+    ExportFailed,
+    compare,
+    random_features,
+    write_model,
+)
+from training.policy import NetworkPolicy
+from training.simulator import play, prepare
+from training.world import execute
+
+from .conftest import loud
+
+
+@pytest.mark.parametrize("orders", [*range(1, 34), 64, 100, 255, 500, 999, 1_000])
+def test_torch_equals_onnx(exported, orders: int) -> None:
+    network, folder = exported
+    served = load(folder)
+    features = random_features(np.random.default_rng(orders), orders)
+    with torch.no_grad():
+        actions, probabilities = network(torch.from_numpy(features))
+    rounds = served.exchange(features)
+    assert rounds.actions.shape == (3, orders)
+    assert rounds.actions.dtype == np.int64
+    assert rounds.probabilities.dtype == np.float32
+    assert np.abs(rounds.probabilities - probabilities.numpy()).max() <= 1e-5
+    top = np.sort(probabilities.numpy(), axis=-1)
+    clear = top[..., -1] - top[..., -2] > PARITY_MARGIN
+    np.testing.assert_array_equal(rounds.actions[clear], actions.numpy()[clear])
+
+
+@pytest.mark.parametrize(("rounds", "channel"), [(0, "attention"), (5, "mean")])
+def test_every_method_exports(tmp_path, rounds: int, channel: str) -> None:
+    network = loud(rounds, channel)
+    row = write_model(tmp_path, network, "other", "test", {"training": {}})
+    assert row["K"] == max(rounds, 1)
+    assert load(tmp_path, "other").K == row["K"]
+    assert row["parity"]["max_abs_diff"] <= 1e-5
+
+
+def test_the_file_is_self_contained_and_small(exported) -> None:
+    _, folder = exported
+    assert sorted(path.name for path in folder.iterdir()) == ["iac.onnx", "manifest.json"]
+    model = onnx.load(folder / "iac.onnx", load_external_data=False)
+    onnx.checker.check_model(model, full_check=True)
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", 18)]
+    assert not any(onnx.external_data_helper.uses_external_data(t) for t in model.graph.initializer)
+    assert (folder / "iac.onnx").stat().st_size < 500_000
+    stamped = {entry.key: entry.value for entry in model.metadata_props}
+    assert stamped["contract"] == fingerprint()
+    assert stamped["K"] == "3"
+    (features,) = model.graph.input
+    sizes = [d.dim_param or d.dim_value for d in features.type.tensor_type.shape.dim]
+    assert isinstance(sizes[0], str)
+    assert sizes[1] == len(FEATURES)
+
+
+def test_exporting_twice_gives_the_same_bytes(exported, tmp_path) -> None:
+    _, folder = exported
+    write_model(tmp_path, loud(3, "attention"), "iac", "iac-attention", {"training": {}})
+    assert (tmp_path / "iac.onnx").read_bytes() == (folder / "iac.onnx").read_bytes()
+
+
+def test_another_model_keeps_its_row(exported, tmp_path) -> None:
+    network, _ = exported
+    for name in ("iac", "second"):
+        write_model(tmp_path, network, name, "test", {"training": {}})
+    rows = json.loads((tmp_path / "manifest.json").read_text())["models"]
+    assert sorted(row["name"] for row in rows) == ["iac", "second"]
+
+
+def test_a_network_that_is_not_the_file_is_noticed(exported) -> None:
+    network, folder = exported
+    other = loud(3, "attention")
+    with torch.no_grad():
+        other.decide.bias[0] += 0.01
+    with pytest.raises(ExportFailed):
+        compare(other, load(folder))
+    assert compare(network, load(folder)).orders == PARITY_ORDERS
+
+
+def test_the_simulator_decides_as_the_service(exported) -> None:
+    """Whole days, batched and padded in torch, against decide() with ONNX in NumPy, day by day."""
+    network, folder = exported
+    batch, served, policy = episodes(11, days=40), load(folder), NetworkPolicy(network.eval())
+    margins: list[np.ndarray] = []
+
+    def watched(day, observation):
+        intent = policy(day, observation)
+        assert intent.rounds is not None
+        top = intent.rounds.probabilities.sort(dim=-1).values
+        gap = (top[..., -1] - top[..., -2]).numpy()
+        live = batch.orders.live[:, None]
+        margins.append(np.where(live, gap, 1.0).min(axis=(1, 2)))
+        return intent
+
+    finished = play(to_device(batch), watched)
+    clear = np.min(margins, axis=0) > PARITY_MARGIN
+    assert clear.mean() > 0.8
+    for b in np.flatnonzero(clear):
+        alone = _by_decide(take_day(batch, int(b)), served)
+        live = batch.orders.live[b]
+        assert finished.cum_qty[b].numpy()[live].tolist() == alone.cum_qty.tolist()
+        assert int(finished.cash_minor[b]) == int(alone.cash_minor)
+        assert int(finished.conflicts[b]) == int(alone.conflicts)
+
+
+def _by_decide(day_batch, policy):
+    """One day by the service's own spine, paper fills in between."""
+    market = prepare(day_batch)
+    from service.core.day import open_day
+
+    day = open_day(day_batch.orders, day_batch.rules, day_batch.cash_minor)
+    for step in range(day_batch.rules.steps):
+        taken = decide(day, market.snapshots[step], policy)
+        assert taken.failure is None
+        day = settle(taken.after, execute(taken.after, market.snapshots[step + 1]))
+    return day
+
+
+def test_stacked_days_keep_their_fields() -> None:
+    batch = episodes(1, days=3, orders=(4, 4))
+    days = [take_day(batch, b) for b in range(3)]
+    orders = stack([day.orders for day in days])
+    for field in dataclasses.fields(orders):
+        np.testing.assert_array_equal(
+            getattr(orders, field.name), getattr(batch.orders, field.name)
+        )
+    assert ACTIONS == 5
