@@ -85,8 +85,8 @@ def load(path: Path) -> Keyring:
         entries = orjson.loads(path.read_bytes())["keys"]
         return Keyring({entry["id"]: _key(entry) for entry in entries})
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        kind = type(error).__name__
-        raise KeysRefused(f"{path} is not a keys file ({kind}), see docs/api.md") from error
+        page = f"({type(error).__name__}), see docs/configuration.md"
+        raise KeysRefused(f"{path} is not a keys file {page}") from error
 
 
 def _key(entry: dict[str, object]) -> _Key:

@@ -7,9 +7,7 @@ not answer leaves the command in doubt and the caller repeats it safely.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -18,10 +16,10 @@ import orjson
 
 from service import plans, render
 from service.commits import (
+    SEQ_ABSENT,
     Commit,
     Committed,
     Conflict,
-    Loaded,
     Replayed,
     Stale,
     StateMoved,
@@ -34,13 +32,13 @@ from service.commits import (
 from service.core.day import Status, Trading
 from service.core.policy import Policy
 from service.errors import Code, Problem
-from service.live import FIXED, STATE, LiveDay, unpack
+from service.live import FIXED, STATE, LiveDay
 from service.plans import Effect, exec_field, request_field, rounds_field
+from service.shelf import DayLocks, Held, Key, Shelf, held_from
 from service.wire import Close, Execution, ExecutionBatch, OpenDay, Step, read
 
 ATTEMPTS_MAX = 8
 """How often a command is planned anew when the day or the trading state moves under it."""
-NEW = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +57,7 @@ class Answer:
     replayed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """A day as last seen: ``live`` is None where there is none."""
-
-    seq: int
-    live: LiveDay | None
-    state: str
-    known: Mapping[str, bytes]
-
-
-Plan = Callable[[_Held], Effect]
+Plan = Callable[[Held], Effect]
 
 
 class Watcher(Protocol):
@@ -92,16 +80,15 @@ class Desk:
     ) -> None:
         self._store = store
         self._policies = policies
-        self._cache: OrderedDict[tuple[str, str], _Held] = OrderedDict()
-        self._locks: dict[tuple[str, str], tuple[asyncio.Lock, int]] = {}
-        self._days_cached_max = days_cached_max
+        self._shelf = Shelf(store, days_cached_max)
+        self._locks = DayLocks()
         self._watcher = watcher
 
     async def open(self, client: str, day_id: str, raw: bytes) -> Answer:
         """Open a day; the same body again answers the same bytes."""
         body = read(OpenDay, raw)
 
-        def plan(held: _Held) -> Effect:
+        def plan(held: Held) -> Effect:
             model = self._installed(body.policy).model
             return plans.open_day(day_id, body, model, Trading(held.state))
 
@@ -111,7 +98,7 @@ class Desk:
         """Take decision ``n``."""
         body = read(Step, raw)
 
-        def plan(held: _Held) -> Effect:
+        def plan(held: Held) -> Effect:
             live = _there(held)
             policy = self._pinned(live)
             trading = Trading(held.state)
@@ -126,7 +113,7 @@ class Desk:
         """Book executions between steps."""
         body = read(ExecutionBatch, raw)
 
-        def plan(held: _Held) -> Effect:
+        def plan(held: Held) -> Effect:
             return plans.executions(_there(held), body, held.known)
 
         command = f"exec:{hashlib.sha256(raw).hexdigest()[:32]}"
@@ -136,7 +123,7 @@ class Desk:
         """Close a day and answer its report."""
         body = read(Close, raw)
 
-        def plan(held: _Held) -> Effect:
+        def plan(held: Held) -> Effect:
             return plans.close_day(day_id, _there(held), body, held.known)
 
         def done(live: LiveDay) -> bool:
@@ -147,7 +134,7 @@ class Desk:
     async def day(self, client: str, day_id: str) -> Answer:
         """The state of a day."""
         loaded = await self._store.load(client, _day_id(day_id), (FIXED, STATE))
-        live = _there(_held(loaded, {}))
+        live = _there(held_from(loaded))
         trading = plans.effective(live, Trading(loaded.state))
         return Answer(render.dump({"day_id": day_id, **render.state(live, trading)}))
 
@@ -155,7 +142,7 @@ class Desk:
         """A recorded decision with every round of its exchange, and the request it answered."""
         names = (reply_field(f"step:{n}"), rounds_field(n), request_field(n), FIXED, STATE)
         loaded = await self._store.load(client, _day_id(day_id), names)
-        live = _there(_held(loaded, {}))
+        live = _there(held_from(loaded))
         if names[0] not in loaded.fields:
             raise Problem(Code.STEP_NOT_FOUND, f"{live.day.step} steps have been decided")
         record = {
@@ -170,7 +157,7 @@ class Desk:
         """The report that the close answered."""
         name = reply_field("close")
         loaded = await self._store.load(client, _day_id(day_id), (name,))
-        if loaded.seq == NEW:
+        if loaded.seq == SEQ_ABSENT:
             raise Problem(Code.DAY_NOT_FOUND, "open the day first")
         if name not in loaded.fields:
             raise Problem(Code.STEP_NOT_FOUND, "the report is made when the day is closed")
@@ -214,16 +201,16 @@ class Desk:
         key = (client, _day_id(day_id))
         digest = hashlib.sha256(raw).digest()
         names = [exec_field(execution.exec_id) for execution in executions]
-        async with _Locked(self._locks, key):
+        async with self._locks.one(key):
             for _ in range(ATTEMPTS_MAX):
-                held = await self._hold(key, names)
+                held = await self._shelf.get(key, names)
                 past = held.live is not None and (opening or done(held.live))
                 if past and (answer := await self._recorded(key, command, digest)):
                     return answer
                 try:
                     effect = plan(replace(held, live=None) if opening else held)
                 except Problem:
-                    if await self._is_current(key, held):
+                    if await self._shelf.is_current(key, held):
                         raise
                     continue
                 answer = await self._commit(key, command, digest, held, effect)
@@ -231,28 +218,7 @@ class Desk:
                     return answer
         raise Problem(Code.BUSY, "repeat the request")
 
-    async def _hold(self, key: tuple[str, str], names: Sequence[str]) -> _Held:
-        """The day from the cache or the store, with those of ``names`` that are stored."""
-        cached = self._cache.get(key)
-        if cached is not None and not names:
-            return cached
-        if cached is not None:
-            loaded = await self._store.load(*key, names)
-            if loaded.seq == cached.seq:
-                return replace(cached, state=loaded.state, known=_known(loaded))
-        loaded = await self._store.load(*key, (FIXED, STATE, *names))
-        held = _held(loaded, _known(loaded))
-        self._keep(key, held)
-        return held
-
-    async def _is_current(self, key: tuple[str, str], held: _Held) -> bool:
-        """Whether a refusal stands: another process may have moved the day since it was held."""
-        if (await self._store.load(*key, ())).seq == held.seq:
-            return True
-        self._cache.pop(key, None)
-        return False
-
-    async def _recorded(self, key: tuple[str, str], command: str, digest: bytes) -> Answer | None:
+    async def _recorded(self, key: Key, command: str, digest: bytes) -> Answer | None:
         """What was answered to ``command``; None if it was not carried out."""
         names = (reply_field(command), digest_field(command))
         stored = (await self._store.load(*key, names)).fields
@@ -263,7 +229,7 @@ class Desk:
         return Answer(stored[names[0]], replayed=True)
 
     async def _commit(
-        self, key: tuple[str, str], command: str, digest: bytes, held: _Held, effect: Effect
+        self, key: Key, command: str, digest: bytes, held: Held, effect: Effect
     ) -> Answer | None:
         """Write an effect; None where the day or the trading state moved and it must be redone."""
         commit = Commit(
@@ -277,11 +243,11 @@ class Desk:
             fields=effect.written(),
         )
         # in doubt until the store has answered: the next command must look
-        self._cache.pop(key, None)
+        self._shelf.drop(key)
         outcome = await self._store.commit(commit)
         match outcome:
             case Committed(seq):
-                self._keep(key, _Held(seq, effect.live, held.state, {}))
+                self._shelf.put(key, Held(seq, effect.live, held.state, {}))
                 self._watcher(*key, command, effect)
                 return Answer(effect.reply)
             case Replayed(reply):
@@ -290,44 +256,6 @@ class Desk:
                 raise _changed()
             case Stale() | StateMoved():
                 return None
-
-    def _keep(self, key: tuple[str, str], held: _Held) -> None:
-        if held.live is None:
-            return
-        self._cache[key] = replace(held, known={})
-        self._cache.move_to_end(key)
-        while len(self._cache) > self._days_cached_max:
-            self._cache.popitem(last=False)
-
-
-class _Locked:
-    """One command at a time for each day of this process; the lock goes when nobody needs it."""
-
-    def __init__(
-        self, locks: dict[tuple[str, str], tuple[asyncio.Lock, int]], key: tuple[str, str]
-    ) -> None:
-        self._locks = locks
-        self._key = key
-
-    async def __aenter__(self) -> None:
-        lock, waiting = self._locks.get(self._key, (asyncio.Lock(), 0))
-        self._locks[self._key] = (lock, waiting + 1)
-        try:
-            await lock.acquire()
-        except BaseException:
-            self._leave()
-            raise
-
-    async def __aexit__(self, *_: object) -> None:
-        self._locks[self._key][0].release()
-        self._leave()
-
-    def _leave(self) -> None:
-        lock, waiting = self._locks[self._key]
-        if waiting == 1:
-            del self._locks[self._key]
-        else:
-            self._locks[self._key] = (lock, waiting - 1)
 
 
 def _day_id(day_id: str) -> str:
@@ -338,17 +266,7 @@ def _day_id(day_id: str) -> str:
     return day_id
 
 
-def _held(loaded: Loaded, known: Mapping[str, bytes]) -> _Held:
-    live = None if loaded.seq == NEW else unpack(loaded.fields[FIXED], loaded.fields[STATE])
-    return _Held(loaded.seq, live, loaded.state, known)
-
-
-def _known(loaded: Loaded) -> dict[str, bytes]:
-    prefix = exec_field("")
-    return {n.removeprefix(prefix): v for n, v in loaded.fields.items() if n.startswith(prefix)}
-
-
-def _there(held: _Held) -> LiveDay:
+def _there(held: Held) -> LiveDay:
     if held.live is None:
         raise Problem(Code.DAY_NOT_FOUND, "open the day first: PUT /v1/days/{day_id}")
     return held.live

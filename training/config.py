@@ -67,6 +67,8 @@ class TrainConfig:
     """Folder of the shipped models."""
     name: str = "iac"
     """Name of the exported model."""
+    checkpoints: Path = Path("runs")
+    """Folder for the weights of a finished run, written before it is judged and exported."""
     device: str = "cpu"
     """Where tensors live: cpu or cuda."""
     threads: int = 1

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import hashlib
 import io
+import itertools
 import json
 import logging
 import os
@@ -21,18 +22,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import torch
 
 from service.core.contract import FEATURES, N_MAX, fingerprint
+from service.core.observe import observe
+from service.core.policy import grid_wish
 from service.onnx_policy import INPUT, OUTPUTS, ModelRefused, OnnxPolicy, load
+from service.play.sample import SampleMarket
+from training.episodes import BasketConfig, draw, take_day
+from training.markets import generated
 from training.policy import Network
+from training.simulator import advance, begin, prepare
+
+Features = npt.NDArray[np.float32]
 
 OPSET = 18
 EXAMPLE_ORDERS = 7  # an example of one order is exported with N fixed at 1, silently
 PARITY_ORDERS = (1, 2, 3, 5, 7, 10, 20, 50, 100, 200, 500, N_MAX)
-PARITY_DECISIONS = 1_000
-"""Orders decided per size of basket in the proof, in as many baskets as that takes."""
+PARITY_BASKETS = 24
+"""Baskets decided for each number of orders in the proof."""
+PARITY_BARS, PARITY_BARS_PER_STEP = 16, 2
 PARITY_TOLERANCE = 1e-5
 PARITY_MARGIN = 1e-4
 """Two likeliest actions nearer than this may swap between torch and ONNX: a near-tie."""
@@ -99,18 +110,30 @@ def _strip_notes(model: Any) -> None:
     model.graph.ClearField("value_info")
 
 
-def random_features(rng: np.random.Generator, orders: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Made-up observations of ``orders`` orders, as widely spread as real ones; ``[N, F]``."""
-    return np.clip(rng.standard_normal((orders, len(FEATURES))), -3, 3).astype(np.float32)
+def observed(rng: np.random.Generator, orders: int) -> Iterator[Features]:
+    """What ``orders`` orders see at each step of generated days under random actions; ``[N, F]``.
+
+    Parity is proved on observations as they occur: on made-up ones, with every feature at its
+    limit at once, logits are huge and the last bits of float32 weigh more.
+    """
+    basket = BasketConfig(orders=(orders, orders), margin_bp=(0.0, 1_000.0))
+    while True:
+        market = generated(rng, SampleMarket(), 1, PARITY_BARS, PARITY_BARS_PER_STEP, orders)
+        batch = take_day(draw(rng, market, basket, 1), 0)
+        known = prepare(batch)
+        day = begin(batch, known)
+        for _ in range(batch.rules.steps):
+            yield np.ascontiguousarray(observe(day).features)
+            day = advance(day, grid_wish(day, rng.choice([0, 0, 1, 2], orders)), known).day
 
 
 def compare(network: Network, served: OnnxPolicy) -> Parity:
-    """Both on random observations of every size; raises ExportFailed where they disagree."""
+    """Both on observed baskets of every size; raises ExportFailed where they disagree."""
     rng = np.random.default_rng(0)
     worst, decisions, near_ties = 0.0, 0, 0
     for orders in PARITY_ORDERS:
-        for _ in range(PARITY_DECISIONS // orders):
-            off, ties = _compare_one(network, served, random_features(rng, orders))
+        for features in itertools.islice(observed(rng, orders), PARITY_BASKETS):
+            off, ties = _compare_one(network, served, features)
             worst, near_ties, decisions = max(worst, off), near_ties + ties, decisions + orders
     if worst > PARITY_TOLERANCE:
         raise ExportFailed(f"ONNX differs from torch by {worst:.1e}, over {PARITY_TOLERANCE:.0e}")
@@ -118,9 +141,7 @@ def compare(network: Network, served: OnnxPolicy) -> Parity:
 
 
 @torch.no_grad()
-def _compare_one(
-    network: Network, served: OnnxPolicy, features: np.ndarray[Any, np.dtype[np.float32]]
-) -> tuple[float, int]:
+def _compare_one(network: Network, served: OnnxPolicy, features: Features) -> tuple[float, int]:
     """Largest difference and near-ties of one basket, up to the round in which a tie swapped."""
     actions, probabilities = (out.numpy() for out in network(torch.from_numpy(features)))
     rounds = served.exchange(features)
@@ -179,7 +200,7 @@ def _rounds(network: Network) -> int:
 @torch.no_grad()
 def _golden(network: Network) -> dict[str, Any]:
     """A small batch and its answer, which the service repeats before it serves."""
-    features = random_features(np.random.default_rng(18), GOLDEN_ORDERS)
+    features = next(itertools.islice(observed(np.random.default_rng(18), GOLDEN_ORDERS), 3, None))
     _, probabilities = network(torch.from_numpy(features))
     return {"features": features.tolist(), "probabilities": probabilities.tolist()}
 

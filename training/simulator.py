@@ -41,7 +41,7 @@ class RewardConfig:
 
     alpha: float = 3.3e-4
     """Impact: what trading a whole target in one step costs, as a share of its value."""
-    sigma: float = 5e-4
+    sigma: float = 1e-3
     """What a step with a cash conflict costs every order, as a share of its value."""
     scale: float = 100.0
     """Training sees rewards times this: percent, as the paper does."""
@@ -52,13 +52,15 @@ class Market:
     """What the batch's market will do, computed once. Prices float64 ``[..., N]``.
 
     ``snapshots`` T + 1: the opening, then every interval; ``twap`` P; ``ahead`` T + 1: F_t, the
-    mean price of the order's intervals from t on; ``per_value`` 1 / (target x P), 0 for padding.
+    mean price of the order's intervals from t on; ``signed`` d / (target x P) and ``per_share``
+    1 / target, both 0 for padding.
     """
 
     snapshots: tuple[Snapshot, ...]
     twap: Array
     ahead: tuple[Array, ...]
-    per_value: Array
+    signed: Array
+    per_share: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +85,10 @@ def prepare(batch: EpisodeBatch) -> Market:
     snapshots = _snapshots(batch)
     xp = namespace(batch.cash_minor)
     ahead = _ahead(batch, snapshots)
-    value = xp.astype(batch.orders.order_qty, xp.float64) * ahead[0]
-    live = value > 0
-    per_value = xp.astype(live, xp.float64) / xp.where(live, value, xp.ones_like(value))
-    return Market(snapshots, ahead[0], ahead, per_value)
+    qty = xp.astype(batch.orders.order_qty, xp.float64)
+    per_share = xp.where(qty > 0, 1 / xp.where(qty > 0, qty, 1.0), 0.0)
+    signed = per_share * xp.astype(batch.orders.side, xp.float64) / ahead[0]
+    return Market(snapshots, ahead[0], ahead, signed, per_share)
 
 
 def begin(batch: EpisodeBatch, market: Market) -> Day:
@@ -178,12 +180,11 @@ def _ahead(batch: EpisodeBatch, snapshots: tuple[Snapshot, ...]) -> tuple[Array,
 def _gains(seen: Day, fills: Fills, market: Market) -> tuple[Array, Array, Array]:
     """R_e, its noise-free twin and the executed share of the target; float32 ``[..., N]``."""
     xp, t = namespace(fills.qty), seen.step
-    now, after = market.ahead[t], market.ahead[t + 1]
+    after = market.ahead[t + 1]
     qty = xp.astype(fills.qty, xp.float64)
     notional = xp.astype(fills.notional, xp.float64)
     left = xp.astype(seen.orders.order_qty - seen.cum_qty, xp.float64)
-    signed = xp.astype(seen.orders.side, xp.float64) * market.per_value
-    gain = signed * (notional - qty * market.twap)
-    shaped = signed * (notional - qty * after + left * (after - now))
-    share = qty * market.per_value * market.twap
+    gain = (notional - qty * market.twap) * market.signed
+    shaped = (notional - qty * after + left * (after - market.ahead[t])) * market.signed
+    share = qty * market.per_share
     return xp.astype(gain, xp.float32), xp.astype(shaped, xp.float32), xp.astype(share, xp.float32)

@@ -87,9 +87,9 @@ def train(config: TrainConfig, console: Console) -> tuple[Network, dict[str, flo
 def _line(found: dict[str, float]) -> str:
     entropies = " ".join(f"{v:.2f}" for name, v in found.items() if name.startswith("entropy_"))
     return (
-        f"EG {found['eg_bp']:5.2f} bp  TOC {found['toc_pct']:5.2f}%  kl {found['kl']:.4f}  "
-        f"clip {found['clip_fraction']:.3f}  V {found['explained']:5.2f}  entropy {entropies}  "
-        f"{found['agent_steps_per_cpu_s']:,.0f} agent-steps/CPU-s"
+        f"EG {found['eg_bp']:5.2f}  TOC {found['toc_pct']:5.2f}  kl {found['kl']:.3f}  "
+        f"clip {found['clip_fraction']:.2f}  V {found['explained']:5.2f}  H {entropies}  "
+        f"{found['agent_steps_per_cpu_s']:,.0f}/s"
     )
 
 
@@ -158,6 +158,8 @@ def main(config: TrainConfig) -> bool:
     started, wall = time.process_time(), time.monotonic()
     network, last = train(config, console)
     cpu_s = time.process_time() - started
+    config.checkpoints.mkdir(parents=True, exist_ok=True)
+    torch.save(network.state_dict(), config.checkpoints / f"{config.name}-{config.seed}.pt")
     console.print(f"trained in {time.monotonic() - wall:.0f} s, {cpu_s:.0f} CPU-s")
     scores, shipped = judge(network, config)
     records = report(scores)

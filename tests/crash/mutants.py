@@ -12,9 +12,10 @@ import service.__main__ as program
 from service import plans
 from service import store as store_module
 from service.commits import Commit, digest_field
-from service.desk import Answer, Desk, _Held
+from service.desk import Answer, Desk
 from service.embedded import EmbeddedValkey
 from service.plans import Effect
+from service.shelf import Held, Shelf
 from service.store import RedisStore
 
 _SEQ_CHECK = "if seq ~= ARGV[4] then return {'STALE', seq} end\n"
@@ -53,14 +54,14 @@ def answer_first() -> None:
     under_way: set[asyncio.Task[Any]] = set()
 
     async def commit(
-        self: Desk, key: tuple[str, str], command: str, digest: bytes, held: _Held, effect: Effect
+        self: Desk, key: tuple[str, str], command: str, digest: bytes, held: Held, effect: Effect
     ) -> Answer | None:
         seq, fields = held.seq, effect.written()
         later = Commit(*key, seq, command, digest, held.state, effect.reply, fields)
         task = asyncio.create_task(self._store.commit(later))
         under_way.add(task)
         task.add_done_callback(under_way.discard)
-        self._keep(key, _Held(seq + 1, effect.live, held.state, {}))
+        self._shelf.put(key, Held(seq + 1, effect.live, held.state))
         return Answer(effect.reply)
 
     Desk._commit = commit  # type: ignore[method-assign]
@@ -74,10 +75,10 @@ def book_again() -> None:
 def trust_the_cache() -> None:
     """Refuse on what this process last saw of a day."""
 
-    async def is_current(self: Desk, key: tuple[str, str], held: _Held) -> bool:
+    async def is_current(self: Shelf, key: tuple[str, str], held: Held) -> bool:
         return True
 
-    Desk._is_current = is_current  # type: ignore[method-assign]
+    Shelf.is_current = is_current  # type: ignore[method-assign]
 
 
 def _patch_script(check: str, instead: str) -> None:

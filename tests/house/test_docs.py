@@ -1,21 +1,92 @@
-"""What can be set and what can go wrong is documented, all of it."""
+"""What can be set, what can go wrong and why volumes change is documented: all of it, only it."""
 
+import re
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from pydantic_core import PydanticUndefined
+
+from service.core.book import ALARMS, AlarmCode
+from service.core.reasons import COMPARED, Reason
+from service.durability import SETTINGS
+from service.errors import PROBLEMS, Code
+from service.settings import Settings
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
-def test_every_setting_is_documented() -> None:
-    from service.settings import Settings
-
-    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-    missing = [name for name in Settings.model_fields if f"`CONCORD_{name.upper()}`" not in page]
-    assert not missing
+def _page(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
 
 
-def test_every_error_code_is_documented() -> None:
-    from service import errors
+def _rows(text: str) -> dict[str, list[str]]:
+    """Rows of the tables whose first cell is one name: its other cells."""
+    rows = re.findall(r"^\| `(\w+)` \|(.*)\|$", text, re.MULTILINE)
+    names = [name for name, _ in rows]
+    assert len(set(names)) == len(names)
+    return {name: [cell.strip() for cell in cells.split("|")] for name, cells in rows}
 
-    page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
-    missing = [code for code in sorted(errors.Code) if f"`{code}`" not in page]
-    assert not missing
+
+def _between(text: str, start: str, end: str = "\n## ") -> str:
+    return text.partition(start)[2].partition(end)[0]
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    rows = _rows(_page("configuration.md"))
+    assert list(rows) == [f"CONCORD_{name.upper()}" for name in Settings.model_fields]
+    for name, field in Settings.model_fields.items():
+        default, _, meaning = rows[f"CONCORD_{name.upper()}"]
+        assert field.default is not PydanticUndefined
+        assert default == ("none" if field.default is None else f"`{field.default}`")
+        assert field.description
+        assert meaning
+
+
+def test_ranges_of_settings_are_documented() -> None:
+    rows = _rows(_page("configuration.md"))
+    for name, field in Settings.model_fields.items():
+        bounds = [
+            getattr(bound, kind)
+            for bound in field.metadata
+            for kind in ("ge", "gt", "le")
+            if hasattr(bound, kind)
+        ]
+        found = [float(number) for number in re.findall(r"\d+", rows[f"CONCORD_{name.upper()}"][1])]
+        assert found == bounds
+
+
+def test_settings_of_an_external_store_are_documented() -> None:
+    page = _page("configuration.md")
+    assert not [name for name in SETTINGS if f"`{name} " not in page]
+
+
+def test_every_problem_is_documented_with_its_status() -> None:
+    rows = _rows(_page("errors.md"))
+    assert {name: int(cells[0]) for name, cells in rows.items()} == {
+        code.value: status for code, (status, _) in PROBLEMS.items()
+    }
+    assert set(PROBLEMS) == set(Code)
+    for _, meaning, what_to_do in rows.values():
+        assert meaning
+        assert what_to_do
+
+
+def test_every_reason_is_documented_with_its_two_numbers() -> None:
+    page = _page("reasons.md")
+    rows = _rows(_between(page, "## Why a child", "## Alarms"))
+    assert list(rows) == [reason.value for reason in Reason]
+    assert set(COMPARED) == set(Reason)
+    assert all(len(cells) == 3 and all(cells) for cells in rows.values())
+
+
+def test_every_alarm_is_documented_with_its_two_numbers() -> None:
+    rows = _rows(_between(_page("reasons.md"), "## Alarms"))
+    assert list(rows) == [alarm.value for alarm in AlarmCode]
+    assert set(ALARMS) == set(AlarmCode)
+    assert all(len(cells) == 4 and all(cells) for cells in rows.values())
+
+
+def test_codes_that_the_interface_names_exist() -> None:
+    known = {*Code, *Reason, *AlarmCode}
+    words = set(re.findall(r"`(?:\d{3} )?([A-Z]+_[A-Z_]+)`", _page("api.md")))
+    others = {"PARTIAL_FILL", "DONE_FOR_DAY"}
+    assert words - others <= known

@@ -22,7 +22,7 @@ from training.export import (
     PARITY_ORDERS,
     ExportFailed,
     compare,
-    random_features,
+    observed,
     write_model,
 )
 from training.policy import NetworkPolicy
@@ -36,7 +36,7 @@ from .conftest import loud
 def test_torch_equals_onnx(exported, orders: int) -> None:
     network, folder = exported
     served = load(folder)
-    features = random_features(np.random.default_rng(orders), orders)
+    features = next(observed(np.random.default_rng(orders), orders))
     with torch.no_grad():
         actions, probabilities = network(torch.from_numpy(features))
     rounds = served.exchange(features)

@@ -166,8 +166,8 @@ def test_both_gains_add_up_to_the_execution_gain(seed: int) -> None:
     np.testing.assert_allclose(market.twap.numpy()[live], twap_price.numpy()[live])
     gain = sum(step.gain for step in steps)
     shaped = sum(step.shaped for step in steps)
-    left = (last.orders.order_qty - last.cum_qty).double() * last.orders.side
-    marked = gain + left * (market.ahead[-1] - market.twap) * market.per_value
+    left = (last.orders.order_qty - last.cum_qty).double()
+    marked = gain + left * (market.ahead[-1] - market.twap) * market.signed
     np.testing.assert_allclose(shaped.numpy()[live], marked.numpy()[live], atol=1e-6)
     done = live & (last.remaining == 0).numpy()
     expected = metrics.execution_gain_bp(last).numpy()[done] / 1e4
