@@ -252,7 +252,7 @@ def _where(item: Any) -> str:
 
 def schemas() -> dict[str, Any]:
     """JSON schemas of all bodies, for the OpenAPI document."""
-    models = [(model, "validation") for model in BODIES]
-    _, document = models_json_schema(models, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
+    models: Any = [(model, "validation") for model in BODIES]
+    _, document = models_json_schema(models, ref_template="#/components/schemas/{model}")
     definitions: dict[str, Any] = document["$defs"]
     return definitions

@@ -28,6 +28,7 @@ _WORK_MAX = 16  # acknowledged between two strikes, at least
 _UPTIME_S_MAX, _OUTAGE_S_MAX, _LOOK_S = 0.03, 0.03, 0.005
 _EARLY_SHARE = 0.1
 _HEAL_S_MAX = 60.0
+_FINDINGS_MAX = 10  # enough to stop at
 
 
 class Site(Protocol):
@@ -169,7 +170,7 @@ def strike(site: Site, folder: Path, strikes: list[str], seed: str, tally: Tally
     try:
         players = _players(site, folder, tally.findings)
         threads = [_play(player, _days(n // 2, seed), over) for n, player in enumerate(players)]
-        _strike_all(site, strikes, players)
+        _strike_all(site, strikes, players, tally.findings)
         over.set()
         _join(threads, tally.findings)
         _sum_up(site, players, tally)
@@ -202,24 +203,31 @@ def _play(player: Player, days: Iterator[DayScript], over: threading.Event) -> t
     return thread
 
 
-def _strike_all(site: Site, strikes: list[str], players: list[Player]) -> None:
+def _strike_all(site: Site, strikes: list[str], players: list[Player], findings: Findings) -> None:
+    for service in site.services:
+        service.wait_until_serving()
     for event in strikes:
         if random.random() > _EARLY_SHARE:  # otherwise right into the start after the last one
-            _wait_for_work(site, players)
+            _wait_for_work(site, players, findings)
+        if findings.counts.total() > _FINDINGS_MAX:
+            break
         time.sleep(random.uniform(0, _UPTIME_S_MAX))
         {"cut": site.cut, "kill": site.kill}[event]()
     for service in site.services:
         service.wait_until_serving()
 
 
-def _wait_for_work(site: Site, players: list[Player]) -> None:
+def _wait_for_work(site: Site, players: list[Player], findings: Findings) -> None:
     """Wait until some more commands are acknowledged: what stands still is not worth a strike."""
-    before, more = _acknowledged(players), random.randint(1, _WORK_MAX)
+    aim = _acknowledged(players) + random.randint(1, _WORK_MAX)
     give_up = time.monotonic() + _HEAL_S_MAX
-    while _acknowledged(players) < before + more and time.monotonic() < give_up:
+    while _acknowledged(players) < aim and findings.counts.total() <= _FINDINGS_MAX:
+        if time.monotonic() > give_up:
+            return findings.add("stuck", "nothing is acknowledged any more")
         for service in site.services:
             service.supervise()
         time.sleep(_LOOK_S)
+    return None
 
 
 def _acknowledged(players: list[Player]) -> int:

@@ -20,7 +20,7 @@ from tests.crash.script import Command, DayScript, Json
 
 _IN_DOUBT = (502, 503, 504)
 _ANSWER_S_MAX = 10.0
-_PAUSE_S_MAX = 0.025
+_PAUSE_S_MIN, _PAUSE_S_MAX = 0.005, 0.03
 _MISCHIEF_SHARE, _GAP_SHARE = 0.08, 0.2
 
 
@@ -107,7 +107,7 @@ class Caller:
             if reply and reply.status not in _IN_DOUBT:
                 return reply
             self.retries += 1
-            time.sleep(random.uniform(0.001, _PAUSE_S_MAX))
+            time.sleep(random.uniform(_PAUSE_S_MIN, _PAUSE_S_MAX))
         raise Stuck(f"{method} {path}")
 
     def close(self) -> None:

@@ -25,7 +25,7 @@ from tests.crash.player import Caller
 from tests.crash.script import DayScript
 
 READY_S_MAX = 30.0
-FIRST_STARTS = 8
+FIRST_STARTS = 5
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 
 

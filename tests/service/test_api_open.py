@@ -136,7 +136,7 @@ def test_no_step_begins_in_the_lunch_break(api: Api) -> None:
         ("XNYS", "2026-11-21"),  # Saturday
         ("XNYS", "0001-01-01"),
         ("XNYS", "9999-12-31"),
-        ("XXXX", "2026-11-20"),
+        ("QQQQ", "2026-11-20"),
     ],
 )
 def test_a_day_without_a_session_is_refused(api: Api, exchange: str, date: str) -> None:

@@ -12,6 +12,7 @@ import torch
 from service.core import metrics
 from service.core.policy import Intent, grid_wish
 from service.play.sample import SampleMarket
+from training.bench import env_steps_per_cpu_s
 from training.config import PPOConfig, TrainConfig
 from training.episodes import BasketConfig, EpisodeBatch, draw, to_device
 from training.markets import generated
@@ -122,3 +123,10 @@ def _toy(rng: np.random.Generator, days: int) -> EpisodeBatch:
 def _gain(network: Network, batch: EpisodeBatch) -> np.ndarray:
     day = play(batch, NetworkPolicy(network), prepare(batch))
     return np.asarray(metrics.execution_gain_bp(day).mean(dim=-1))
+
+
+def test_the_benchmarks_count_what_they_say() -> None:
+    """Far below what an idle core does; a measurement proper is ``make bench``."""
+    found = env_steps_per_cpu_s(rounds=1)
+    assert found["env_steps_per_cpu_s"] > 100_000
+    assert (found["bars_per_step"], found["steps"]) == (6, 8)
