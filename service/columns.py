@@ -17,13 +17,16 @@ SHOWN_MAX = 10
 """Positions shown in one error."""
 
 
-def ticks(where: str, prices: np.ndarray) -> np.ndarray:
-    """Prices in 1e-4 units, rounded half to even; raises BAD_PRICE outside the bounds."""
+def ticks(where: str, prices: np.ndarray, at: np.ndarray | None = None) -> np.ndarray:
+    """Prices in 1e-4 units, rounded half to even; raises BAD_PRICE outside the bounds.
+
+    ``at`` gives the place of each price in the caller's column, where it is another.
+    """
     with np.errstate(over="ignore"):  # what overflows is refused below
         scaled = np.rint(prices * PRICE_SCALE)
     wrong = ~((scaled >= 1) & (scaled <= PRICE_TICKS_MAX))
     top = PRICE_TICKS_MAX / PRICE_SCALE
-    refuse(Code.BAD_PRICE, wrong, f"{where} must be 0.0001 to {top}")
+    refuse(Code.BAD_PRICE, wrong, f"{where} must be 0.0001 to {top}", at)
     return whole(scaled)
 
 
@@ -33,11 +36,12 @@ def whole(values: np.ndarray) -> np.ndarray:
     return rounded
 
 
-def refuse(code: Code, wrong: np.ndarray, what: str) -> None:
-    """Raise ``code`` with the positions where ``wrong`` (bool array) is True."""
+def refuse(code: Code, wrong: np.ndarray, what: str, at: np.ndarray | None = None) -> None:
+    """Raise ``code`` with the positions in the caller's column where ``wrong`` is True."""
     if wrong.any():
-        places = [int(i) for i in np.flatnonzero(wrong)[:SHOWN_MAX]]
-        raise Problem(code, what, positions=places, count=int(wrong.sum()))
+        places = np.flatnonzero(wrong) if at is None else np.unique(at[wrong])
+        shown = [int(i) for i in places[:SHOWN_MAX]]
+        raise Problem(code, what, positions=shown, count=int(places.size))
 
 
 def same_length(

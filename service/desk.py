@@ -7,6 +7,7 @@ not answer leaves the command in doubt and the caller repeats it safely.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from typing import Protocol
 
 import orjson
 
-from service import plans, render
+from service import opening, plans, render
 from service.commits import (
     SEQ_ABSENT,
     Commit,
@@ -87,12 +88,13 @@ class Desk:
     async def open(self, client: str, day_id: str, raw: bytes) -> Answer:
         """Open a day; the same body again answers the same bytes."""
         body = read(OpenDay, raw)
+        await asyncio.to_thread(opening.warm, body)
 
         def plan(held: Held) -> Effect:
             model = self._installed(body.policy).model
             return plans.open_day(day_id, body, model, Trading(held.state))
 
-        return await self._run(client, day_id, "open", raw, plan, opening=True)
+        return await self._run(client, day_id, "open", raw, plan, is_opening=True)
 
     async def step(self, client: str, day_id: str, n: int, raw: bytes) -> Answer:
         """Take decision ``n``."""
@@ -195,7 +197,7 @@ class Desk:
         executions: Sequence[Execution] = (),
         done: Callable[[LiveDay], bool] = lambda live: False,
         *,
-        opening: bool = False,
+        is_opening: bool = False,
     ) -> Answer:
         """Carry out one command: at most once, however often it is sent."""
         key = (client, _day_id(day_id))
@@ -204,11 +206,11 @@ class Desk:
         async with self._locks.one(key):
             for _ in range(ATTEMPTS_MAX):
                 held = await self._shelf.get(key, names)
-                past = held.live is not None and (opening or done(held.live))
+                past = held.live is not None and (is_opening or done(held.live))
                 if past and (answer := await self._recorded(key, command, digest)):
                     return answer
                 try:
-                    effect = plan(replace(held, live=None) if opening else held)
+                    effect = plan(replace(held, live=None) if is_opening else held)
                 except Problem:
                     if await self._shelf.is_current(key, held):
                         raise

@@ -55,6 +55,7 @@ class Code(StrEnum):
     SYMBOL_MISSING = "SYMBOL_MISSING"
     NOTIONAL_TOO_LARGE = "NOTIONAL_TOO_LARGE"
     STALE_SNAPSHOT = "STALE_SNAPSHOT"
+    AS_OF_TOO_LATE = "AS_OF_TOO_LATE"
     PAPER_DAY = "PAPER_DAY"
     BAD_EXECUTION = "BAD_EXECUTION"
     LAW_BROKEN = "LAW_BROKEN"
@@ -98,6 +99,7 @@ PROBLEMS: dict[Code, tuple[int, str]] = {
     Code.SYMBOL_MISSING: (422, "The snapshot lacks symbols of the day"),
     Code.NOTIONAL_TOO_LARGE: (422, "An order or the basket is worth more than the limit"),
     Code.STALE_SNAPSHOT: (422, "The snapshot is older than this step allows"),
+    Code.AS_OF_TOO_LATE: (422, "The snapshot is dated long after its step"),
     Code.PAPER_DAY: (422, "A paper day takes no executions"),
     Code.BAD_EXECUTION: (422, "An execution contradicts itself or the book"),
     Code.LAW_BROKEN: (500, "The decision would break a law of the service and was refused"),

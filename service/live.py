@@ -56,14 +56,17 @@ class LiveDay:
     """One client's day as the service holds it.
 
     ``children`` are at the market, ``blocked`` (int64 ``[N]``) numbers the reason that kept the
-    last forced child of an order below what remained (0: none), ``as_of_us`` is the time of the
-    last snapshot, ``numbers`` looks up an order by its cl_ord_id.
+    last forced child of an order below what remained (0: none), ``sent`` (bool ``[T, N]``) which
+    steps sent a child, ``loosest_px`` (ticks ``[N]``) the weakest protection any of them had,
+    ``as_of_us`` is the time of the last snapshot, ``numbers`` looks up an order by its cl_ord_id.
     """
 
     terms: Terms
     day: Day
     children: tuple[Child, ...]
     blocked: np.ndarray
+    sent: np.ndarray
+    loosest_px: np.ndarray
     as_of_us: int
     fallbacks: int
     alarms: int
@@ -82,7 +85,9 @@ class LiveDay:
 def begin(terms: Terms, day: Day) -> LiveDay:
     """A live day before its first decision."""
     nothing = np.zeros_like(day.cum_qty)
-    return LiveDay(terms, day, (), nothing, 0, 0, 0, _numbers(terms.cl_ord_ids))
+    never = np.zeros((day.rules.steps, nothing.size), dtype=np.bool_)
+    numbers = _numbers(terms.cl_ord_ids)
+    return LiveDay(terms, day, (), nothing, never, nothing, 0, 0, 0, numbers)
 
 
 def _numbers(ids: Iterable[str]) -> dict[str, int]:
@@ -117,7 +122,18 @@ def pack_state(live: LiveDay) -> bytes:
     }
     book = [(c.order, c.step, c.open_qty, c.protect_px) for c in live.children]
     columns = [getattr(day, name) for name in _DAY_ARRAYS]
-    return _pack(header, [*columns, live.blocked, np.array(book, dtype=np.int64)])
+    rest = (live.blocked, live.loosest_px, np.array(book, dtype=np.int64), _bits(live.sent))
+    return _pack(header, [*columns, *rest])
+
+
+def _bits(flags: np.ndarray) -> np.ndarray:
+    """Eight flags in a byte, filled up to whole int64."""
+    packed = np.packbits(flags)
+    return np.pad(packed, (0, -packed.size % 8)).view("<i8")
+
+
+def _flags(bits: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    return np.unpackbits(bits.view(np.uint8), count=shape[0] * shape[1]).astype(bool).reshape(shape)
 
 
 def unpack(fixed: bytes, state: bytes) -> LiveDay:
@@ -125,8 +141,9 @@ def unpack(fixed: bytes, state: bytes) -> LiveDay:
     terms, rules, orders = _unpack_fixed(fixed)
     header, body = _split(state)
     n, count = len(terms.symbols), header["children"]
-    sizes = [n] * (len(_DAY_ARRAYS) + 1) + [4 * count]
-    *columns, blocked, book = _cut(body, sizes)
+    flags = (rules.steps, n)
+    sizes = [n] * (len(_DAY_ARRAYS) + 2) + [4 * count, -(-rules.steps * n // 64)]
+    *columns, blocked, loosest_px, book, bits = _cut(body, sizes)
     arrays = {
         name: column != 0 if name in _BOOLEANS else column
         for name, column in zip(_DAY_ARRAYS, columns, strict=True)
@@ -145,7 +162,8 @@ def unpack(fixed: bytes, state: bytes) -> LiveDay:
     )
     children = tuple(Child(*map(int, row)) for row in book.reshape(count, 4))
     told = (header["as_of_us"], header["fallbacks"], header["alarms"])
-    return LiveDay(terms, day, children, blocked, *told, _numbers(terms.cl_ord_ids))
+    held = (blocked, _flags(bits, flags), loosest_px)
+    return LiveDay(terms, day, children, *held, *told, _numbers(terms.cl_ord_ids))
 
 
 def _unpack_fixed(fixed: bytes) -> tuple[Terms, Rules, Orders]:

@@ -61,6 +61,12 @@ def opened(body: OpenDay, model: dict[str, str]) -> LiveDay:
     return begin(terms, open_day(orders, rules, np.int64(body.cash_minor)))
 
 
+def warm(body: OpenDay) -> None:
+    """Load what a schedule needs (pandas, a calendar): seconds at first, so never in the loop."""
+    if isinstance(body.schedule, Session):
+        _times_us(body.schedule)
+
+
 def _times_us(schedule: Times | Session) -> tuple[int, ...]:
     if isinstance(schedule, Session):
         times = session_times_us(schedule.exchange, schedule.date, schedule.step_minutes)
@@ -85,7 +91,7 @@ def _orders(body: OpenDay, rank: list[int], steps: int) -> Orders:
     lot = _column(columns.lot_size, n, 1)[rank]
     start = _column(columns.start_step, n, 1)[rank]
     end = _column(columns.end_step, n, steps)[rank]
-    _check_orders(side, qty, lot, start, end, steps)
+    _check_orders(side, qty, lot, start, end, steps, np.array(rank))
     return Orders(
         side=side,
         order_qty=qty,
@@ -105,9 +111,8 @@ def _column(values: Sequence[int] | None, n: int, default: int) -> np.ndarray:
 def _limits(columns: OrderColumns, n: int) -> np.ndarray:
     if columns.limit_px is None:
         return np.zeros(n, dtype=np.int64)
-    given = np.array([np.nan if px is None else px for px in columns.limit_px], dtype=float)
-    absent = np.isnan(given)
-    return np.where(absent, 0, ticks("orders.limit_px", np.where(absent, 1.0, given)))
+    px, absent = _optional(columns.limit_px)
+    return np.where(absent, 0, ticks("orders.limit_px", px))
 
 
 def _check_orders(
@@ -117,12 +122,12 @@ def _check_orders(
     start: np.ndarray,
     end: np.ndarray,
     steps: int,
+    at: np.ndarray,
 ) -> None:
-    """Positions in these errors are places in cl_ord_id order."""
     odd = (side == BUY) & (qty % lot != 0)
-    refuse(Code.BAD_ORDER, odd, "a BUY order_qty must be a multiple of its lot_size")
-    refuse(Code.BAD_ORDER, start > end, "start_step must not be after end_step")
-    refuse(Code.BAD_ORDER, end > steps, f"end_step must be at most {steps}, the day's steps")
+    refuse(Code.BAD_ORDER, odd, "a BUY order_qty must be a multiple of its lot_size", at)
+    refuse(Code.BAD_ORDER, start > end, "start_step must not be after end_step", at)
+    refuse(Code.BAD_ORDER, end > steps, f"end_step must be at most {steps}, the day's steps", at)
 
 
 def _check_holdings(
@@ -157,24 +162,35 @@ def _reference(
     at = np.array([row.get(symbol, -1) for symbol in symbols])
     for name, values in _reference_columns(known, steps).items():
         picked = np.moveaxis(values[at], 0, -1)
-        found[name] = np.where(at >= 0, picked, found[name])
+        given = (at >= 0) & (picked >= 0)  # an absent value keeps the fallback
+        found[name] = np.where(given, picked, found[name])
     return found
 
 
 def _reference_columns(known: ReferenceColumns, steps: int) -> dict[str, np.ndarray]:
+    """The given columns; -1 stands for a symbol without the value."""
     columns: dict[str, np.ndarray] = {}
     if known.prev_close is not None:
-        columns["prev_close"] = ticks("reference.prev_close", np.array(known.prev_close))
+        px, absent = _optional(known.prev_close)
+        columns["prev_close"] = np.where(absent, -1, ticks("reference.prev_close", px))
     if known.adv_qty is not None:
-        columns["adv_qty"] = np.array(known.adv_qty, dtype=np.int64)
+        adv, absent = _optional(known.adv_qty)
+        columns["adv_qty"] = np.where(absent, -1, whole(adv))
     if known.daily_vol_bp is not None:
-        vol = np.array(known.daily_vol_bp)
+        vol, absent = _optional(known.daily_vol_bp)
         wrong = ~((vol > 0) & (vol <= VOL_BP_MAX))
         refuse(Code.BAD_FIELD, wrong, f"daily_vol_bp must be above 0, at most {VOL_BP_MAX}")
-        columns["vol_ppm"] = np.maximum(np.rint(vol * (PPM // BP)), 1).astype(np.int64)
+        vol_ppm = np.maximum(np.rint(vol * (PPM // BP)), 1).astype(np.int64)
+        columns["vol_ppm"] = np.where(absent, -1, vol_ppm)
     if known.volume_profile is not None:
         columns["profile_ppm"] = _profile(known.volume_profile, steps)
     return columns
+
+
+def _optional(values: Sequence[float | None]) -> tuple[np.ndarray, np.ndarray]:
+    """Values with an acceptable 1 where they are absent, and where that is."""
+    absent = np.array([value is None for value in values])
+    return np.array([1 if value is None else value for value in values], dtype=float), absent
 
 
 def _profile(rows: list[list[float]], steps: int) -> np.ndarray:

@@ -27,11 +27,11 @@ def snapshot(live: LiveDay, columns: SnapshotColumns) -> Snapshot:
     same_length("snapshot", columns, len(columns.symbols))
     at = _places(live, columns.symbols)
     o, h, lo, c = (
-        ticks(f"snapshot.{name}", np.array(getattr(columns, name)))[at]
+        ticks(f"snapshot.{name}", np.array(getattr(columns, name))[at], at)
         for name in ("open", "high", "low", "close")
     )
     wrong = (h < lo) | (o > h) | (o < lo) | (c > h) | (c < lo)
-    refuse(Code.BAD_PRICE, wrong, "each bar needs low <= open, close <= high")
+    refuse(Code.BAD_PRICE, wrong, "each bar needs low <= open, close <= high", at)
     volume = _volumes(columns.volume)[at]
     _check_notional(live, h)
     halted = volume < 0
@@ -41,9 +41,9 @@ def snapshot(live: LiveDay, columns: SnapshotColumns) -> Snapshot:
         return _halting(opening(o), halted)
     price = mean_price(o, h, lo, c)
     if columns.vwap is not None:
-        price = ticks("snapshot.vwap", np.array(columns.vwap))[at]
+        price = ticks("snapshot.vwap", np.array(columns.vwap)[at], at)
         outside = (price < lo) | (price > h)
-        refuse(Code.BAD_PRICE, outside, "each vwap must lie between low and high")
+        refuse(Code.BAD_PRICE, outside, "each vwap must lie between low and high", at)
     return Snapshot(o, h, lo, c, price, volume, halted)
 
 
@@ -114,6 +114,8 @@ def _report(live: LiveDay, index: int, execution: Execution) -> Report:
         raise bad_execution(index, "no such order in this day")
     if step is not None and not 1 <= step <= live.day.step:
         raise bad_execution(index, f"no such child: {live.day.step} steps have been decided")
+    if step is not None and not live.sent[step - 1, order]:
+        raise bad_execution(index, "no such child: that step sent nothing for this order")
     trade = execution.exec_type in TRADES
     if trade == (execution.last_qty is None) or trade == (execution.last_px is None):
         needs = "needs" if trade else "must not have"

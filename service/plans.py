@@ -28,12 +28,16 @@ from service.core.day import Day, Status, Trading, close, mark, settle, with_tra
 from service.core.decide import Decided, decide
 from service.core.fills import paper_fills
 from service.core.market import Fills, Snapshot
+from service.core.orders import BUY
 from service.core.policy import Policy, Rounds
 from service.core.units import CASH_MINOR_MAX
 from service.errors import Code, Problem
 from service.live import FIXED, STATE, LiveDay, pack_fixed, pack_state
 from service.wire import Close, Execution, ExecutionBatch, OpenDay, Step
 
+AS_OF_LATE_S_MAX = 86_400
+"""How long after its scheduled time a step may still be taken: a typing error in a date would
+otherwise make every later snapshot look stale."""
 STRICTNESS = (Trading.ACTIVE, Trading.REDUCING, Trading.HALTED)
 
 
@@ -130,6 +134,14 @@ def _fresh(live: LiveDay, n: int, body: Step) -> int:
     as_of_us, terms = to_us(body.as_of), live.terms
     earliest = terms.times_us[n - 1] - terms.snapshot_age_s_max * 1_000_000
     earliest = max(earliest, live.as_of_us + 1)
+    latest = terms.times_us[n - 1] + AS_OF_LATE_S_MAX * 1_000_000
+    if as_of_us > latest:
+        raise Problem(
+            Code.AS_OF_TOO_LATE,
+            f"send the time of the snapshot, at most {from_us(latest)} for step {n}",
+            latest=from_us(latest),
+            scheduled=from_us(terms.times_us[n - 1]),
+        )
     if as_of_us < earliest:
         raise Problem(
             Code.STALE_SNAPSHOT,
@@ -148,10 +160,26 @@ def _sent(live: LiveDay, decided: Decided, as_of_us: int) -> LiveDay:
         # the state of the moment belongs to the decision, not to the day
         with_trading(decided.after, live.day.trading),
         children=children,
+        sent=_with_row(live.sent, decided.after.step, choice.child_qty > 0),
+        loosest_px=_loosest(live, decided),
         as_of_us=as_of_us,
         blocked=render.blocking(live.blocked, decided),
         fallbacks=live.fallbacks + (decided.failure is not None),
     )
+
+
+def _with_row(sent: np.ndarray, step: int, row: np.ndarray) -> np.ndarray:
+    after = sent.copy()
+    after[step - 1] = row
+    return after
+
+
+def _loosest(live: LiveDay, decided: Decided) -> np.ndarray:
+    """The weakest protection of any child so far: a late fill may be one of any of them."""
+    px, before = decided.decision.protect_px, live.loosest_px
+    weaker = np.where(live.day.orders.side == BUY, np.maximum(before, px), np.minimum(before, px))
+    now = np.where(live.sent.any(axis=0), weaker, px)
+    return np.where(decided.decision.child_qty > 0, now, before)
 
 
 def executions(live: LiveDay, body: ExecutionBatch, known: Mapping[str, bytes]) -> Effect:
@@ -174,6 +202,11 @@ def close_day(day_id: str, live: LiveDay, body: Close, known: Mapping[str, bytes
         raise Problem(Code.DAY_NOT_STARTED, "a day without decisions closes without a snapshot")
     if live.paper and body.snapshot is None and bool((live.day.working > 0).any()):
         raise Problem(Code.CLOSE_NEEDS_SNAPSHOT, "send snapshot with the bars since the last step")
+    if body.as_of is not None and to_us(body.as_of) < live.as_of_us:
+        raise Problem(
+            Code.STALE_SNAPSHOT,
+            f"close as of {from_us(live.as_of_us)} or later, or leave as_of out",
+        )
     snapshot = None if body.snapshot is None else parse.snapshot(live, body.snapshot)
     booked, alarms, fields = _happened(live, snapshot, body.executions, known)
     marked = booked.day if snapshot is None else mark(booked.day, snapshot)
@@ -206,7 +239,8 @@ def _reported(
     listed = parse.reports(live, reported)
     fresh = [(i, report) for i, report in enumerate(listed) if _is_new(i, report, known)]
     try:
-        booked = book_reports(live.day, live.children, [report for _, report in fresh])
+        told = [report for _, report in fresh]
+        booked = book_reports(live.day, live.children, told, live.loosest_px)
     except ReportRefused as refused:
         raise parse.bad_execution(fresh[refused.index][0], refused.why) from None
     _check_cash(live.day, booked.fills)

@@ -15,7 +15,7 @@ import orjson
 from service.calendar import from_us
 from service.core import metrics
 from service.core.allocate import Decision
-from service.core.book import Alarm
+from service.core.book import Alarm, AlarmCode
 from service.core.day import Day, Status, Trading
 from service.core.decide import Decided
 from service.core.orders import BUY
@@ -179,11 +179,15 @@ def _alarms(live: LiveDay, alarms: Sequence[Alarm]) -> list[Json]:
             "code": alarm.code,
             "cl_ord_id": live.terms.cl_ord_ids[alarm.order] if alarm.order >= 0 else None,
             "exec_id": alarm.exec_id or None,
-            "observed": alarm.observed,
-            "limit": alarm.limit,
+            "observed": _alarmed(alarm, alarm.observed),
+            "limit": _alarmed(alarm, alarm.limit),
         }
         for alarm in alarms
     ]
+
+
+def _alarmed(alarm: Alarm, number: int) -> float:
+    return number / PRICE_SCALE if alarm.code is AlarmCode.PROTECT_BREACH else number
 
 
 def bookings(

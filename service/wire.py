@@ -42,6 +42,7 @@ SYMBOLS_MAX = 5_000
 EXECUTIONS_MAX = 2_000
 """Executions in one request."""
 ADV_MAX = 2**40
+HOLDING_MAX = 2**40
 SNAPSHOT_AGE_S_DEFAULT = 60
 SNAPSHOT_AGE_S_MAX = 86_400
 ERRORS_SHOWN_MAX = 20
@@ -105,9 +106,9 @@ class ReferenceColumns(Strict):
     """What is known of each symbol from past days; any column may be left out."""
 
     symbol: Column[Symbol] = Field(min_length=1, max_length=SYMBOLS_MAX)
-    prev_close: Column[float] | None = None
-    adv_qty: Column[Annotated[int, Field(ge=0, le=ADV_MAX)]] | None = None
-    daily_vol_bp: Column[float] | None = None
+    prev_close: Column[float | None] | None = None
+    adv_qty: Column[Annotated[int, Field(ge=0, le=ADV_MAX)] | None] | None = None
+    daily_vol_bp: Column[float | None] | None = None
     volume_profile: Column[Column[float]] | None = None
 
 
@@ -135,7 +136,7 @@ class OpenDay(Strict):
     fills: Literal["reported", "paper"] = "reported"
     limits: LimitFields = Field(default_factory=lambda: LimitFields.model_validate({}))
     reference: ReferenceColumns | None = None
-    holdings: dict[Symbol, Annotated[int, Field(ge=0, le=QTY_MAX)]] | None = None
+    holdings: dict[Symbol, Annotated[int, Field(ge=0, le=HOLDING_MAX)]] | None = None
 
 
 class SnapshotColumns(Strict):

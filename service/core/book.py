@@ -49,7 +49,7 @@ class AlarmCode(StrEnum):
 ALARMS = {
     AlarmCode.LATE_FILL: "shares filled, shares that were still working",
     AlarmCode.OVERFILL: "shares filled and working, the order's quantity",
-    AlarmCode.PROTECT_BREACH: "the fill's price, the price that protected the child (ticks)",
+    AlarmCode.PROTECT_BREACH: "the fill's price, the price that protected the child",
     AlarmCode.CASH_BREACH: "free cash after the fill, zero (minor units)",
     AlarmCode.NOTHING_WORKING: "the step of the child that a report ended, zero shares working",
     AlarmCode.AFTER_CLOSE: "the step at which the day was closed, zero",
@@ -132,14 +132,20 @@ def send(
     return (*children, *fresh)
 
 
-def book_reports(day: Day, children: Sequence[Child], reports: Sequence[Report]) -> Booked:
-    """Book ``reports`` in their order; raises ReportRefused and books nothing if one is wrong."""
+def book_reports(
+    day: Day, children: Sequence[Child], reports: Sequence[Report], loosest_px: np.ndarray
+) -> Booked:
+    """Book ``reports`` in their order; raises ReportRefused and books nothing if one is wrong.
+
+    ``loosest_px`` (ticks ``[N]``) is the weakest protection that any child of an order had: a late
+    fill may be of any of them.
+    """
     n = day.cum_qty.shape[-1]
     ledger = _Ledger(list(children), [0] * n, [0] * n, [0] * n, [0] * n, [0] * n)
     for index, report in enumerate(reports):
         named = _named_children(ledger.children, report)
         if report.exec_type in TRADES:
-            _book_trade(day, ledger, index, report, named)
+            _book_trade(day, ledger, index, report, named, int(loosest_px[report.order]))
         else:
             _book_end(ledger, report, named)
     return _booked(day, ledger)
@@ -154,7 +160,9 @@ def _named_children(children: list[Child], report: Report) -> list[int]:
     ]
 
 
-def _book_trade(day: Day, ledger: _Ledger, index: int, report: Report, named: list[int]) -> None:
+def _book_trade(
+    day: Day, ledger: _Ledger, index: int, report: Report, named: list[int], loosest_px: int
+) -> None:
     working = sum(ledger.children[i].open_qty for i in named)
     if report.exec_type is ExecType.FILL and report.qty < working:
         raise ReportRefused(
@@ -164,8 +172,7 @@ def _book_trade(day: Day, ledger: _Ledger, index: int, report: Report, named: li
         )
     # a child cannot have filled beyond its protection while another could have
     named.sort(key=lambda i: _is_worse(day, report, ledger.children[i].protect_px))
-    # of a late fill the order's last protecting price is the best knowledge left
-    left, protect = report.qty, int(day.protect_px[report.order])
+    left, protect = report.qty, loosest_px
     for i in named:
         child = ledger.children[i]
         taken = min(left, child.open_qty)

@@ -39,7 +39,7 @@ COMPARED = {
     Reason.HALTED: "the wished volume, zero: the day, client or service is halted",
     Reason.REDUCING: "the wished volume, zero: only sales may trade",
     Reason.SYMBOL_HALT: "the wished volume, zero: the snapshot says that the symbol is halted",
-    Reason.LIMIT_PRICE: "the last price, the order's limit price (ticks)",
+    Reason.LIMIT_PRICE: "the last price, the order's limit price",
     Reason.CAP_QTY: "the wished volume, the largest child volume allowed",
     Reason.CAP_NOTIONAL: "the wished volume, the volume that the largest child notional allows",
     Reason.CAP_VOLUME: "the wished volume, the allowed share of the expected market volume",

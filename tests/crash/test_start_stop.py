@@ -91,7 +91,7 @@ def test_a_stopped_service_ends_with_status_0_and_takes_its_store_along(tmp_path
 def test_five_quick_starts_and_stops_leave_no_process_behind(tmp_path: Path) -> None:
     port, early_s_max = free_port(), 1.0
     ends = ((signal.SIGTERM, False), (signal.SIGKILL, False), (signal.SIGINT, False))
-    for signum, early in (*ends, (signal.SIGTERM, True), (signal.SIGKILL, True)):
+    for signum, early in ((signal.SIGTERM, True), (signal.SIGKILL, True), *ends):
         with program(tmp_path, port) as process:
             if early:
                 time.sleep(random.uniform(0, early_s_max))

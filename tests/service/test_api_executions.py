@@ -239,7 +239,7 @@ def test_a_sale_below_its_limit_is_a_breach(api: Api, px: float, breach: bool) -
     answer = booked(api, fill("e", "B/1", 10, px))
     assert alarms(answer) == ["PROTECT_BREACH"] * breach
     if breach:
-        assert (answer["alarms"][0]["observed"], answer["alarms"][0]["limit"]) == (94_999, 95_000)
+        assert (answer["alarms"][0]["observed"], answer["alarms"][0]["limit"]) == (9.4999, 9.5)
 
 
 def test_a_sale_without_a_limit_may_fill_at_any_price(at_work: Api) -> None:
@@ -419,3 +419,27 @@ def test_replies_to_executions_hold_every_order(at_work: Api) -> None:
     reply: Reply = at_work.report([end("c", "A/1")])
     assert reply.json["orders"]["cl_ord_id"] == ["A", "B"]
     assert reply.json["exec_id"] == ["c"]
+
+
+def flat(px: float) -> Json:
+    """Bars of SA at one price."""
+    return bars(["SA"], open=[px], high=[px], low=[px], close=[px])
+
+
+def test_a_late_fill_of_an_older_child_is_judged_by_its_own_protection(api: Api) -> None:
+    api.open(day(order("A", "BUY", 100)))
+    first = api.step(1, step(1, flat(10.0)))
+    protect = first.json["orders"]["protect_px"][0]
+    booked(api, end("c1", "A/1", "CANCELED"))
+    assert api.step(2, step(2, flat(9.0))).json["orders"]["protect_px"][0] < protect
+    assert alarms(booked(api, fill("late", "A/1", 5, protect))) == ["LATE_FILL"]
+    worse = booked(api, fill("worse", "A/1", 5, round(protect + 0.01, 2)))
+    assert set(alarms(worse)) == {"LATE_FILL", "PROTECT_BREACH"}
+
+
+def test_a_fill_of_a_child_that_was_never_sent_is_refused(api: Api) -> None:
+    api.open(day(order("A", "BUY", 100)))
+    halted = bars(["SA"], status=["HALT"])
+    api.step(1, step(1, halted))
+    reply = api.report([fill("e", "A/1", 5)])
+    assert (reply.status, reply.code) == (422, "BAD_EXECUTION")

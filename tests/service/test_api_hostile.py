@@ -117,12 +117,17 @@ OPTIONAL = set(
 )
 
 
+NULLABLE = {"limit_px", "prev_close", "adv_qty", "daily_vol_bp"}
+
+
 def is_right(name: str, path: str, kind: str) -> bool:
     """Whether this wrong value happens to be acceptable at this place."""
     names = path.split(".")
     if kind == "null":
         must = {"step": {"as_of", "snapshot"}}.get(name, set())
-        return path not in must and (names[-1] in OPTIONAL or names[-2:-1] == ["limit_px"])
+        return path not in must and (
+            names[-1] in OPTIONAL or (names[-2:-1] and names[-2] in NULLABLE)
+        )
     return (path in FREE_TEXT and kind == "text") or (path, kind) == ("reference.symbol", "list")
 
 

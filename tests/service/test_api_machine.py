@@ -58,6 +58,7 @@ class Model:
     cum: dict[str, int] = field(default_factory=lambda: dict.fromkeys(NAMES, 0))
     protect: dict[str, float | None] = field(default_factory=lambda: dict.fromkeys(NAMES))
     children: list[Child] = field(default_factory=list)
+    ever: list[str] = field(default_factory=list)
     breached: bool = False
     low: int = 0
     step: int = 0
@@ -78,6 +79,14 @@ class Model:
         if protect is None:
             return False
         return px > protect if self.side[name] == "BUY" else px < protect
+
+    def loosen(self, name: str, protect: float | None) -> None:
+        """A late fill may be of any child, so the weakest protection of all counts."""
+        if any(child.startswith(f"{name}/") for child in self.ever):
+            known = self.protect[name]
+            weaker = max if self.side[name] == "BUY" else min
+            protect = None if known is None or protect is None else weaker(known, protect)
+        self.protect[name] = protect
 
     def book(self, execution: Json) -> list[str]:
         """Apply a fact; the alarms that it must raise, without those of the whole request."""
@@ -227,16 +236,16 @@ class DayMachine(RuleBasedStateMachine):
                 assert qty == 0
             if qty:
                 assert not model.is_worse(name, px[name], protect)
-                known = model.protect[name] if model.working(name) else None
-                model.protect[name] = max(protect or 0, known or 0) or None
+                model.loosen(name, protect)
                 model.children.append(Child(name, n, qty, protect))
+                model.ever.append(f"{name}/{n}")
         return model.reserved - before
 
     def executions(self) -> st.SearchStrategy[Json]:
         """A fill or an end of a child, of an order, late or too large."""
         children = [child.id for child in self.model.children]
-        past = [f"{name}/{n}" for name in NAMES for n in range(1, self.model.step + 1)]
-        places = st.sampled_from(children or list(NAMES)) | st.sampled_from([*NAMES, *past])
+        places = st.sampled_from(children or list(NAMES))
+        places |= st.sampled_from([*NAMES, *self.model.ever])
         fills = st.builds(
             lambda place, qty, px: fill(self.fresh_id(), place, qty, px),
             places,
@@ -301,8 +310,10 @@ class DayMachine(RuleBasedStateMachine):
     @rule(qty=st.integers(1, 50))
     def contradict(self, qty: int) -> None:
         good = fill(self.fresh_id(), "A", qty)
-        bad = fill(self.fresh_id(), f"A/{self.model.step + 1}", qty)
-        self.unchanged(lambda: self.api.report([good, bad]), 422, "BAD_EXECUTION")
+        steps = range(1, self.model.step + 2)
+        for unsent in {f"A/{n}" for n in steps} - set(self.model.ever):
+            bad = fill(self.fresh_id(), unsent, qty)
+            self.unchanged(lambda bad=bad: self.api.report([good, bad]), 422, "BAD_EXECUTION")
 
     @rule(state=st.sampled_from(["ACTIVE", "ACTIVE", "REDUCING", "HALTED"]))
     def halt(self, state: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from service.core.contract import LOT_MAX, N_MAX, STEPS_MAX
 from service.core.units import CASH_MINOR_MAX, PRICE_TICKS_MAX, QTY_MAX
-from service.wire import CASH_OPEN_MINOR_MAX, SYMBOLS_MAX
+from service.wire import CASH_OPEN_MINOR_MAX, HOLDING_MAX, SYMBOLS_MAX
 from tests.service.api import (
     Api,
     Json,
@@ -272,7 +272,7 @@ LIMITS: list[tuple[str, Any, Any]] = [
     ("limits", {"snapshot_age_s_max": 86_400}, {"snapshot_age_s_max": 86_401}),
     ("limits", {}, {"unknown": 1}),
     ("limits", {}, None),
-    ("holdings", {"SB": QTY_MAX}, {"SB": QTY_MAX + 1}),
+    ("holdings", {"SB": HOLDING_MAX}, {"SB": HOLDING_MAX + 1}),
     ("holdings", {"SB": 600}, {"SB": -1}),
     ("holdings", {"SB": 600}, {"SB": 600, "S B": 1}),
 ]

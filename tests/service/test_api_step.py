@@ -488,3 +488,11 @@ def test_opening_and_closing_have_keys_too(api: Api) -> None:
 def test_a_refused_step_may_be_sent_again_corrected(opened: Api) -> None:
     refused(opened, 1, changed(step(1), "snapshot.open.0", 0), 422, "BAD_PRICE")
     decided(opened, 1)
+
+
+def test_a_step_dated_a_day_late_is_taken_and_one_later_is_refused(opened: Api) -> None:
+    late = step(1) | {"as_of": "2026-11-21T14:30:00.000001Z"}
+    refusal = opened.step(1, late)
+    assert (refusal.status, refusal.code) == (422, "AS_OF_TOO_LATE")
+    assert refusal.json["latest"] == "2026-11-21T14:30:00Z"
+    assert opened.step(1, step(1) | {"as_of": "2026-11-21T14:30:00Z"}).status == 200

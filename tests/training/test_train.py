@@ -20,6 +20,10 @@ ROOT = Path(__file__).resolve().parents[2]
 TINY = ("--iterations", "2", "--days", "8", "--orders", "4", "6", "--held-out-days", "20")
 
 
+def folders(models: Path) -> tuple[str, ...]:
+    return ("--models", str(models), "--checkpoints", str(models.parent / "runs"))
+
+
 def run(*command: str) -> str:
     done = subprocess.run(
         [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False
@@ -31,7 +35,7 @@ def run(*command: str) -> str:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("models")
-    return folder, run("training/train.py", *TINY, "--models", str(folder))
+    return folder, run("training/train.py", *TINY, *folders(folder))
 
 
 def test_a_run_ships_a_model_with_its_provenance(models) -> None:
@@ -51,7 +55,7 @@ def test_a_run_ships_a_model_with_its_provenance(models) -> None:
 def test_a_worse_model_does_not_replace_the_shipped_one(models) -> None:
     folder, _ = models
     before = (folder / "manifest.json").read_bytes()
-    worse = run("-m", "training.train", *TINY, "--models", str(folder), "--seed", "2", "--lr", "9")
+    worse = run("-m", "training.train", *TINY, *folders(folder), "--seed", "2", "--lr", "9")
     if "not shipped" in worse:  # a broken step size seldom wins, but it may
         assert (folder / "manifest.json").read_bytes() == before
     else:
