@@ -78,9 +78,10 @@ def cash(day: Day) -> Json:
 def _order_columns(live: LiveDay, at: np.ndarray) -> Json:
     day, terms = live.day, live.terms
     orders = day.orders
+    numbers = at.tolist()
     return {
-        "cl_ord_id": [terms.cl_ord_ids[i] for i in at],
-        "symbol": [terms.symbols[i] for i in at],
+        "cl_ord_id": [terms.cl_ord_ids[i] for i in numbers],
+        "symbol": [terms.symbols[i] for i in numbers],
         "side": ["BUY" if side == BUY else "SELL" for side in orders.side[at].tolist()],
         "order_qty": orders.order_qty[at],
         "cum_qty": day.cum_qty[at],
@@ -107,13 +108,13 @@ def decision(
     """The answer to one step: a child for every open order, and why."""
     seen, choice = decided.seen, decided.decision
     (at,) = np.nonzero((seen.remaining > 0) | (seen.working > 0))
-    step, ids = after.day.step, after.terms.cl_ord_ids
-    qty = choice.child_qty
-    children = [f"{ids[i]}/{step}" if sent else None for i, sent in zip(at, qty[at], strict=True)]
+    qty, px, ids = choice.child_qty[at], choice.protect_px[at], after.terms.cl_ord_ids
+    numbers, suffix = at.tolist(), f"/{after.day.step}"
+    sent = zip(numbers, qty.tolist(), strict=True)
     reasons = _reasons(choice, decided.failure)
     return {
         "day_id": day_id,
-        "step": step,
+        "step": after.day.step,
         "steps": seen.rules.steps,
         "as_of": from_us(after.as_of_us),
         "policy": after.terms.policy,
@@ -125,10 +126,11 @@ def decision(
         "cash": cash(after.day),
         "orders": _order_columns(after, at)
         | {
-            "child_id": children,
-            "child_qty": qty[at],
-            "protect_px": [px / PRICE_SCALE or None for px in choice.protect_px[at].tolist()],
-            "reasons": [reasons.get(int(i), []) for i in at],
+            "child_id": [ids[i] + suffix if volume else None for i, volume in sent],
+            "child_qty": qty,
+            # a NaN is written as null: nothing protects the child
+            "protect_px": np.where(px > 0, px / PRICE_SCALE, np.nan),
+            "reasons": [reasons.get(i, []) for i in numbers],
         },
         "alarms": _alarms(after, alarms),
     }
@@ -165,10 +167,12 @@ def blocking(before: np.ndarray, decided: Decided) -> np.ndarray:
     int64 ``[N]``; orders not yet forced keep their entry of ``before``.
     """
     seen, choice = decided.seen, decided.decision
+    forced = (decided.after.step >= seen.force_step) & (seen.remaining > 0)
+    if not forced.any():
+        return before
     last = np.zeros_like(before)
     for stage in choice.stages:
         last = np.where(stage.after < stage.before, REASONS.index(stage.reason) + 1, last)
-    forced = (decided.after.step >= seen.force_step) & (seen.remaining > 0)
     held_back = np.where(choice.child_qty < seen.remaining, last, 0)
     return np.where(forced, held_back, before)
 
