@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,9 +22,14 @@ _READY_S_MAX, _LOOK_S = 30.0, 0.005
 
 
 class Nursery:
-    """The warm parent of all children; use it as a context manager."""
+    """The warm parent of all children; use it as a context manager.
 
-    def __init__(self) -> None:
+    They serve a copy of the models: a day is pinned to the model it was opened with, and another
+    one may be put into the project's folder meanwhile.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.models_dir = shutil.copytree(ROOT / "models", folder / "models")
         self._parent = subprocess.Popen(
             # onnxruntime keeps an idle thread, which newer Pythons warn of at each fork
             [sys.executable, "-W", "ignore::DeprecationWarning", "-m", "tests.crash.warm_parent"],
@@ -78,6 +84,7 @@ class Service:
         self._env = {
             "CONCORD_PORT": str(self.port),
             "CONCORD_DATA_DIR": str(folder / "data"),
+            "CONCORD_MODELS_DIR": str(nursery.models_dir),
             "CONCORD_LOG_LEVEL": "error",
             **env,
         }
