@@ -12,7 +12,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from service.core.limits import CHILD_NOTIONAL_MINOR_MAX, CHILD_QTY_MAX, PARTICIPATION_PPM_MAX
+from service.core.limits import (
+    CASH_BUFFER_BP_DEFAULT,
+    CHILD_NOTIONAL_MINOR_MAX,
+    CHILD_QTY_MAX,
+    PARTICIPATION_PPM_MAX,
+)
 from service.core.orders import BUY, SELL, Orders, Proceeds, Rules
 from service.core.units import BP, Array, ceil_div
 from service.play.orders import SIZE_SHARE_MAX, draw_sizes, initial_cash_minor
@@ -35,7 +40,7 @@ class BasketConfig:
     """Initial cash over what an even schedule needs at the opening prices; uniform between."""
     lot: int = 1
     """Shares in a lot, the same for all orders."""
-    cash_buffer_bp: int = 100
+    cash_buffer_bp: int = CASH_BUFFER_BP_DEFAULT
     """How far above the last price a buy reserves cash."""
     ticks_per_minor: int = 100
     """Ticks of 1e-4 in one minor unit of the account currency."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.core.contract import N_MAX
+from service.core.limits import CASH_BUFFER_BP_DEFAULT
 from service.core.orders import BUY, SELL
 from service.core.units import (
     BP,
@@ -38,7 +39,7 @@ BUY_SHARE = 0.6
 """Share of the basket's value that is bought: sales must pay for most of the buys."""
 MARGIN_BP = 200
 """How far initial cash allows buys to become dearer, and sales cheaper, than at the open."""
-CASH_BUFFER_BP = 100
+CASH_BUFFER_BP = CASH_BUFFER_BP_DEFAULT
 """How far above the last price a buy reserves cash; the service's default."""
 DAYS_BEFORE = 20
 """Past days that reference data are taken from, where there are as many."""

@@ -7,12 +7,13 @@ passed, and where it reports fills, it fills every child as paper fills do, at t
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from service.core.fills import execute
 from service.core.market import Snapshot, opening
 from service.core.orders import BUY
 from service.core.units import PRICE_SCALE
@@ -118,43 +119,38 @@ def close_body(play: Script, executions: Sequence[Json]) -> Json:
 
 
 def executions(play: Script, decision: Json) -> list[Json]:
-    """Reports for the children of ``decision`` at the end of its interval, one for each.
-
-    A child trades in full at the interval price, or at its protecting price where that is better
-    for the caller and the bar touched it; otherwise it expires.
-    """
-    bar, sides = play.steps[decision["step"] - 1], dict(_sides(play))
+    """Reports for the children of ``decision`` at the end of its interval, by the paper rule."""
+    orders, bar = decision["orders"], play.steps[decision["step"] - 1]
     place = {cl_ord_id: at for at, cl_ord_id in enumerate(play.basket.cl_ord_id)}
-    orders = decision["orders"]
-    rows = zip(
-        orders["cl_ord_id"],
-        orders["child_id"],
-        orders["child_qty"],
-        orders["protect_px"],
-        strict=True,
+    at = np.array([place[cl_ord_id] for cl_ord_id in orders["cl_ord_id"]], dtype=np.int64)
+    protect = np.array([px or 0.0 for px in orders["protect_px"]]) * PRICE_SCALE
+    sent = np.array(orders["child_qty"], dtype=np.int64)
+    basket = play.basket
+    filled, px = execute(
+        basket.side[at],
+        sent,
+        np.rint(protect).astype(np.int64),
+        np.broadcast_to(basket.lot, basket.side.shape)[at],
+        _at(bar, at),
     )
-    return [
-        _report(bar, place[order], sides[order], child, qty, protect)
-        for order, child, qty, protect in rows
-        if child
-    ]
+    rows = zip(orders["child_id"], sent.tolist(), filled.tolist(), px.tolist(), strict=True)
+    return [report for row in rows if row[0] for report in _reports(*row)]
 
 
-def _report(bar: Snapshot, at: int, side: int, child: str, qty: int, protect: float | None) -> Json:
-    px = int(bar.price[at])
-    touched = not bar.halted[at]
-    if protect is not None:
-        bound = round(protect * PRICE_SCALE)
-        px = min(px, bound) if side == BUY else max(px, bound)
-        touched &= bool(bar.low[at] <= bound if side == BUY else bar.high[at] >= bound)
-    report: Json = {"exec_id": f"X-{child.replace('/', '-')}", "child_id": child}
-    if not touched:
-        return report | {"exec_type": "EXPIRED"}
-    return report | {"exec_type": "FILL", "last_qty": qty, "last_px": px / PRICE_SCALE}
+def _reports(child: str, sent: int, filled: int, px: int) -> list[Json]:
+    """A fill, a partial fill and the end of the rest, or the end of all."""
+    exec_id = f"X-{child.replace('/', '-')}"
+    trade: Json = {"exec_id": exec_id, "child_id": child, "last_qty": filled}
+    trade["last_px"] = px / PRICE_SCALE
+    if filled == sent:
+        return [trade | {"exec_type": "FILL"}]
+    ended: Json = {"exec_id": f"{exec_id}-E", "child_id": child, "exec_type": "EXPIRED"}
+    return [trade | {"exec_type": "PARTIAL_FILL"}, ended] if filled else [ended]
 
 
-def _sides(play: Script) -> Iterator[tuple[str, int]]:
-    return zip(play.basket.cl_ord_id, play.basket.side.tolist(), strict=True)
+def _at(bar: Snapshot, at: np.ndarray) -> Snapshot:
+    names = ("open", "high", "low", "close", "price", "volume", "halted")
+    return Snapshot(*(getattr(bar, name)[at] for name in names))
 
 
 def _body(play: Script, as_of: str, bar: Snapshot, reports: Sequence[Json]) -> Json:
@@ -189,8 +185,7 @@ def _reference(symbols: Sequence[str], known: Reference) -> Json:
 
 def _of(step: Snapshot, basket: Basket) -> Snapshot:
     """The bars of the orders' symbols."""
-    names = ("open", "high", "low", "close", "price", "volume", "halted")
-    return Snapshot(*(getattr(step, name)[basket.column] for name in names))
+    return _at(step, basket.column)
 
 
 def _minute(start: str) -> int:

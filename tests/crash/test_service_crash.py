@@ -20,7 +20,7 @@ SERVICE_KILLS = int(os.environ.get("CONCORD_SERVICE_KILLS", "100"))
 SEED = os.environ.get("CONCORD_CRASH_SEED", "concord")
 # The rest strikes two services over one store.
 ONE_MACHINE_CUTS, ONE_MACHINE_KILLS = POWER_CUTS // 5, SERVICE_KILLS // 3
-ROUNDS_MAX = 8  # one of them finds most faults, all of them every fault
+CUTS_PER_ROUND, ROUNDS_MAX = 12, 12  # one round finds most faults, all of them every fault
 STRIKES_AT_ONE_SITE_MAX = 150  # before the log becomes long enough to be rewritten
 # Each fault, where it is put in, and the kinds of findings that show it.
 FAULTS = [
@@ -75,7 +75,13 @@ def test_the_harness_finds_a_fault(
     tally = Tally()
     for number in range(ROUNDS_MAX):
         folder = tmp_path / str(number)
-        strike(site(nursery, folder, mutant), folder, ["cut"] * 5, f"{SEED}-{number}", tally)
+        strike(
+            site(nursery, folder, mutant),
+            folder,
+            ["cut"] * CUTS_PER_ROUND,
+            f"{SEED}-{number}",
+            tally,
+        )
         if kinds & tally.findings.counts.keys():
             return
     pytest.fail(f"{mutant} was not found: {tally}")

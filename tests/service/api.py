@@ -352,6 +352,8 @@ def day(*orders: Json, steps: int = 4, **changes: Any) -> Json:
         "policy": "twap",
         **changes,
     }
+    # protections are then round numbers: 10.0 is protected at 10.1
+    body["limits"] = {"cash_buffer_bp": 100} | body.get("limits", {})
     return body
 
 

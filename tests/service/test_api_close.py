@@ -47,8 +47,7 @@ def one(**columns: Any) -> Json:
         ("BUY", {}, 10.0),
         ("BUY", {"high": 10.04, "low": 9.98, "close": 10.02}, 10.01),  # (o + h + l + c) / 4
         ("BUY", {"high": 10.04, "low": 9.98, "vwap": 10.03}, 10.03),
-        ("BUY", {"high": 11.0, "low": 10.1, "open": 10.5, "close": 11.0}, 10.1),  # touched
-        ("BUY", {"high": 11.0, "low": 10.1001, "open": 10.5, "close": 11.0}, None),
+        ("BUY", {"high": 11.0, "low": 10.1, "open": 10.5, "close": 11.0}, None),
         ("BUY", {"volume": 0}, None),
         ("BUY", {"status": "HALT"}, None),
         ("SELL", {"high": 11.0, "low": 1.0, "vwap": 2.0}, 2.0),
@@ -77,10 +76,8 @@ def test_a_paper_child_fills_at_the_next_bars_price(
 @pytest.mark.parametrize(
     ("side", "limit", "bar", "px"),
     [
-        ("BUY", 10.0, {"high": 10.5, "vwap": 10.2}, 10.0),  # touched its limit
         ("BUY", 10.0, {"low": 10.0001, "open": 10.1, "high": 10.5, "close": 10.1}, None),
         ("BUY", 10.0, {"low": 9.0, "vwap": 9.5}, 9.5),  # better than its limit
-        ("SELL", 10.0, {"low": 9.5, "vwap": 9.8}, 10.0),
         ("SELL", 10.0, {"high": 9.9999, "open": 9.9, "low": 9.0, "close": 9.9}, None),
         ("SELL", 10.0, {"high": 11.0, "vwap": 10.5}, 10.5),
     ],
@@ -93,6 +90,26 @@ def test_a_paper_child_never_fills_through_its_limit(
     report = closed(api, {"snapshot": one(**bar)})
     assert row(report, "A")["avg_px"] == px
     assert row(report, "A")["shortfall_reason"] == (None if px else "CLOSED_EARLY")
+
+
+@pytest.mark.parametrize(
+    ("side", "bar", "qty", "px"),
+    [
+        # the limit of 10 lets a buy trade in the lower half of the bar, in its middle
+        ("BUY", {"low": 9.0, "high": 11.0, "vwap": 10.5}, 50, 9.5),
+        ("BUY", {"low": 9.98, "high": 11.0, "vwap": 10.5}, 1, 9.99),
+        ("BUY", {"low": 10.0, "high": 11.0, "vwap": 10.5}, 0, None),
+        ("SELL", {"low": 9.0, "high": 11.0, "vwap": 9.5}, 50, 10.5),
+        ("SELL", {"low": 9.0, "high": 10.0, "vwap": 9.5}, 0, None),
+    ],
+)
+def test_a_bar_that_passed_the_limit_fills_the_part_of_its_range_within(
+    api: Api, side: str, bar: Json, qty: int, px: float | None
+) -> None:
+    paper(api, order("A", side, 100, limit_px=10.0))
+    api.step(1, step(1, one()))
+    report = closed(api, {"snapshot": one(**bar)})
+    assert (row(report, "A")["cum_qty"], row(report, "A")["avg_px"]) == (qty, px)
 
 
 def test_a_whole_paper_day_is_filled_and_marked(api: Api) -> None:

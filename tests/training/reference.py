@@ -7,6 +7,7 @@ without limit prices, cash by reported proceeds; what the simulator must equal, 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass
@@ -62,6 +63,16 @@ def wanted(order: Order, quarters: int, step: int, steps: int, expected: int) ->
 
 def cost(qty: int, px: int, ticks: int) -> int:
     return -(-qty * px // ticks)
+
+
+def fill(order: Any, sent: int, protect: int, bar: Any) -> tuple[int, int]:
+    """Shares and price: sales trade whole, buys what their protection allows."""
+    if not bar.volume:
+        return 0, 0
+    if order.side == 1 or bar.price <= protect:
+        return sent, bar.price
+    part = sent * max(protect - bar.low, 0) // max(bar.high - bar.low, 1) // order.lot * order.lot
+    return part, (bar.low + protect + 1) // 2 if part else 0
 
 
 def cut_to_cash(buys: list[tuple[int, int, int]], cash: int, ticks: int) -> list[int]:
@@ -120,9 +131,7 @@ def play(
         gains = []
         for i, order in enumerate(orders):
             bar = bars[step - 1][i]
-            touched = order.side == 1 or bar.low <= protect[i]
-            qty = sent[i] if bar.volume > 0 and touched else 0
-            px = min(bar.price, protect[i]) if order.side == -1 else bar.price
+            qty, px = fill(order, sent[i], protect[i], bar)
             order.children.append(sent[i])
             order.filled += qty
             order.notional += qty * px
