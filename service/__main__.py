@@ -5,6 +5,7 @@ Every limit is explicit. A start that cannot be safe ends with one sentence and 
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import sys
 from contextlib import ExitStack
@@ -12,14 +13,17 @@ from pathlib import Path
 from types import FrameType
 
 import uvicorn
+from pydantic import ValidationError
 
 from service import auth
 from service.app import create_app
+from service.commits import StoreUnavailable
 from service.core.baselines import BASELINES
 from service.core.contract import fingerprint
 from service.desk import Installed
 from service.embedded import EmbeddedError, EmbeddedValkey
 from service.onnx_policy import ModelRefused, load
+from service.protocol import BoundedHttp
 from service.settings import Settings
 from service.store import RedisStore
 from service.telemetry import configure_logs
@@ -27,7 +31,6 @@ from service.telemetry import configure_logs
 EXIT_UNSAFE = 2
 KEEP_ALIVE_S = 65
 BACKLOG = 512
-HEADER_BYTES_MAX = 16_384
 
 
 class StartRefused(Exception):
@@ -41,8 +44,8 @@ def main() -> None:
         signal.signal(signum, _stop)
     try:
         with ExitStack() as stack:
-            _serve(Settings(), stack)
-    except (StartRefused, EmbeddedError, ModelRefused, auth.KeysRefused) as refused:
+            _serve(_settings(), stack)
+    except (StartRefused, EmbeddedError, ModelRefused, auth.KeysRefused, OSError) as refused:
         print(f"concord cannot start: {refused}", file=sys.stderr)
         sys.exit(EXIT_UNSAFE)
 
@@ -51,19 +54,31 @@ def _stop(_: int, __: FrameType | None) -> None:
     sys.exit(0)
 
 
+def _settings() -> Settings:
+    """The settings; a wrong one is named, its value is not repeated."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_context=False, include_input=False)
+    told = (f"CONCORD_{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in wrong)
+    raise StartRefused("; ".join(told))
+
+
 def _serve(settings: Settings, stack: ExitStack) -> None:
     configure_logs(settings.log_level)
     keyring = _keyring(settings)
     policies = installed(settings.models_dir)
     url = settings.redis_url or _embedded(settings, stack)
-    store = RedisStore(url, timeout_s=settings.store_wait_s_max)
+    store = _store(url, settings.store_wait_s_max)
+    # before the server, which would tell it with a trace
+    asyncio.run(_check_durable(url, settings.store_wait_s_max))
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(settings, store, policies, keyring),
             host=settings.host,
             port=settings.port,
             loop="uvloop",
-            http="httptools",
+            http=BoundedHttp,
             ws="none",
             lifespan="on",
             access_log=False,
@@ -71,12 +86,33 @@ def _serve(settings: Settings, stack: ExitStack) -> None:
             server_header=False,
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_S,
-            h11_max_incomplete_event_size=HEADER_BYTES_MAX,
         )
     )
     server.run()
     if not server.started:
         raise StartRefused("see the log line above")
+
+
+def _store(url: str, timeout_s: float, connections_max: int = 16) -> RedisStore:
+    try:
+        return RedisStore(url, timeout_s=timeout_s, connections_max=connections_max)
+    except ValueError:  # its text may hold a part of the password
+        raise StartRefused(
+            "REDIS_URL is no address: write redis://, rediss:// or unix://, and special characters "
+            "of a password in percent-encoding"
+        ) from None
+
+
+async def _check_durable(url: str, timeout_s: float) -> None:
+    store = _store(url, timeout_s, connections_max=1)
+    try:
+        problems = await store.durability_problems()
+    except StoreUnavailable as error:
+        raise StartRefused(str(error)) from error
+    finally:
+        await store.close()
+    if problems:
+        raise StartRefused("; ".join(problems))
 
 
 def _embedded(settings: Settings, stack: ExitStack) -> str:

@@ -5,6 +5,7 @@ A key is ``id.secret``; only the SHA-256 of the secret is stored, and compared i
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
 import os
@@ -100,7 +101,20 @@ def _key(entry: dict[str, object]) -> _Key:
 
 
 def bootstrap(keys_file: Path, secret_file: Path, client: str = "desk") -> None:
-    """Make a first key: the digest into ``keys_file``, the key itself into ``secret_file``."""
+    """Make a first key: the digest into ``keys_file``, the key itself into ``secret_file``.
+
+    Of two starts at once the first makes it: the second must not change the key of a service that
+    has read it.
+    """
+    keys_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = os.open(keys_file.with_name(f"{keys_file.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    with os.fdopen(lock):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not keys_file.exists():
+            _make_key(keys_file, secret_file, client)
+
+
+def _make_key(keys_file: Path, secret_file: Path, client: str) -> None:
     key_id, secret = f"k{secrets.token_hex(4)}", secrets.token_urlsafe(SECRET_BYTES)
     entry = {
         "id": key_id,

@@ -16,6 +16,7 @@ from typing import Protocol
 import orjson
 
 from service import opening, plans, render
+from service.booking import exec_field
 from service.commits import (
     SEQ_ABSENT,
     Commit,
@@ -34,7 +35,7 @@ from service.core.day import Status, Trading
 from service.core.policy import Policy
 from service.errors import Code, Problem
 from service.live import FIXED, STATE, LiveDay
-from service.plans import Effect, exec_field, request_field, rounds_field
+from service.plans import Effect, request_field, rounds_field
 from service.shelf import DayLocks, Held, Key, Shelf, held_from
 from service.wire import Close, Execution, ExecutionBatch, OpenDay, Step, read
 

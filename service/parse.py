@@ -73,7 +73,7 @@ def _places(live: LiveDay, symbols: list[str]) -> np.ndarray:
 
 
 def _check_notional(live: LiveDay, high: np.ndarray) -> None:
-    """Orders, and all sales beside the cash, must stay in the range of exact arithmetic."""
+    """Orders, and all sales to come beside the cash, must stay in the range of exact arithmetic."""
     day = live.day
     per_minor = day.rules.ticks_per_minor
     # half: a buy reserves up to 1.5 times the last price; a paper sale fills up to the high
@@ -83,7 +83,9 @@ def _check_notional(live: LiveDay, high: np.ndarray) -> None:
         worth > CASH_MINOR_MAX // 2,
         f"an order may be worth at most {CASH_MINOR_MAX // 2} minor units at its bar's high",
     )
-    sales = int((worth * (day.orders.side == SELL)).sum())
+    # what was sold is in the cash already
+    leaves = (day.remaining + day.working) * (day.orders.side == SELL)
+    sales = int((leaves * high // per_minor).sum())
     if int(day.cash_minor) + sales > CASH_MINOR_MAX:
         raise Problem(
             Code.NOTIONAL_TOO_LARGE,

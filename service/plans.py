@@ -6,34 +6,27 @@ is everything that one commit writes; a plan that raises leaves nothing behind.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from service import opening, parse, render
+from service.booking import enforce_book, happened, reported
 from service.calendar import from_us, to_us
 from service.core import laws
 from service.core.book import (
     Alarm,
     AlarmCode,
-    Report,
-    ReportRefused,
-    book_reports,
     send,
-    settlement_alarms,
 )
-from service.core.day import Day, Status, Trading, close, mark, settle, with_trading
+from service.core.day import Status, Trading, close, mark, with_trading
 from service.core.decide import Decided, decide
-from service.core.fills import paper_fills
-from service.core.market import Fills, Snapshot
 from service.core.orders import BUY
 from service.core.policy import Policy, Rounds
-from service.core.units import CASH_MINOR_MAX
 from service.errors import Code, Problem
 from service.live import FIXED, STATE, LiveDay, pack_fixed, pack_state
-from service.wire import Close, Execution, ExecutionBatch, OpenDay, Step
+from service.wire import Close, ExecutionBatch, OpenDay, Step
 
 AS_OF_LATE_S_MAX = 86_400
 """How long after its scheduled time a step may still be taken: a typing error in a date would
@@ -57,11 +50,6 @@ class Effect:
     def written(self) -> dict[str, bytes]:
         """All fields of the commit."""
         return {STATE: pack_state(self.live), **self.fields}
-
-
-def exec_field(exec_id: str) -> str:
-    """Store field that remembers a booked execution."""
-    return f"exec:{exec_id}"
 
 
 def rounds_field(step: int) -> str:
@@ -102,12 +90,12 @@ def step(
     _expect_step(live, n)
     as_of_us = _fresh(live, n, body)
     snapshot = parse.snapshot(live, body.snapshot)
-    booked, alarms, fields = _happened(live, snapshot, body.executions, known)
+    booked, alarms, fields = happened(live, snapshot, body.executions, known)
     day = with_trading(booked.day, effective(booked, trading))
     decided = decide(day, snapshot, policy)
     laws.enforce(laws.broken_by_decision(decided))
     after = _sent(booked, decided, as_of_us)
-    _enforce_book(after)
+    enforce_book(after)
     reply = render.dump(render.decision(day_id, booked, after, decided, alarms))
     fields = {**fields, rounds_field(n): pack_rounds(decided.intent.rounds), request_field(n): raw}
     return Effect(after, reply, fields, decided, alarms)
@@ -184,7 +172,7 @@ def _loosest(live: LiveDay, decided: Decided) -> np.ndarray:
 
 def executions(live: LiveDay, body: ExecutionBatch, known: Mapping[str, bytes]) -> Effect:
     """Facts reported between steps, or after the close."""
-    after, alarms, fields = _reported(live, body.executions, known)
+    after, alarms, fields = reported(live, body.executions, known)
     if live.day.status is Status.CLOSED and fields:
         late = Alarm(AlarmCode.AFTER_CLOSE, -1, "", live.day.step, 0)
         alarms = (*alarms, late)
@@ -208,89 +196,11 @@ def close_day(day_id: str, live: LiveDay, body: Close, known: Mapping[str, bytes
             f"close as of {from_us(live.as_of_us)} or later, or leave as_of out",
         )
     snapshot = None if body.snapshot is None else parse.snapshot(live, body.snapshot)
-    booked, alarms, fields = _happened(live, snapshot, body.executions, known)
+    booked, alarms, fields = happened(live, snapshot, body.executions, known)
     marked = booked.day if snapshot is None else mark(booked.day, snapshot)
     after = booked.after(close(marked))
     laws.enforce(laws.broken_by_day(after.day))
     return Effect(after, render.dump(render.report(day_id, after, alarms)), fields, alarms=alarms)
-
-
-def _happened(
-    live: LiveDay,
-    snapshot: Snapshot | None,
-    reported: Sequence[Execution],
-    known: Mapping[str, bytes],
-) -> tuple[LiveDay, tuple[Alarm, ...], dict[str, bytes]]:
-    """The day after the last interval: paper fills, or what the caller reports."""
-    if not live.paper or reported:
-        return _reported(live, reported, known)
-    if snapshot is None or live.day.step == 0:
-        return live, (), {}
-    return live.after(_settled(live.day, paper_fills(live.day, snapshot))), (), {}
-
-
-def _reported(
-    live: LiveDay, reported: Sequence[Execution], known: Mapping[str, bytes]
-) -> tuple[LiveDay, tuple[Alarm, ...], dict[str, bytes]]:
-    if live.paper and reported:
-        raise Problem(Code.PAPER_DAY, "open the day with fills: reported to send executions")
-    if not reported:
-        return live, (), {}
-    listed = parse.reports(live, reported)
-    fresh = [(i, report) for i, report in enumerate(listed) if _is_new(i, report, known)]
-    try:
-        told = [report for _, report in fresh]
-        booked = book_reports(live.day, live.children, told, live.loosest_px)
-    except ReportRefused as refused:
-        raise parse.bad_execution(fresh[refused.index][0], refused.why) from None
-    _check_cash(live.day, booked.fills)
-    day = _settled(live.day, booked.fills, booked.breached)
-    alarms = (*booked.alarms, *settlement_alarms(live.day, day))
-    after = live.after(day, children=booked.children, alarms=live.alarms + len(alarms))
-    _enforce_book(after)
-    return after, alarms, {exec_field(r.exec_id): _content(r) for _, r in fresh}
-
-
-def _enforce_book(live: LiveDay) -> None:
-    if not live.paper and not laws.book_matches_working(live.day, live.children):
-        laws.enforce([laws.book_matches_working.__name__])
-
-
-def _is_new(index: int, report: Report, known: Mapping[str, bytes]) -> bool:
-    content = known.get(report.exec_id)
-    if content is not None and content != _content(report):
-        raise Problem(
-            Code.EXEC_ID_REUSED,
-            "send a new exec_id for a new execution",
-            errors=[(f"executions.{index}", "this exec_id was booked with other content")],
-        )
-    return content is None
-
-
-def _content(report: Report) -> bytes:
-    told = (report.order, report.step, report.exec_type.value, report.qty, report.px)
-    return hashlib.sha256(repr(told).encode()).digest()
-
-
-def _check_cash(day: Day, fills: Fills) -> None:
-    """Refuse facts that no arithmetic of ours can hold, before they become a broken law."""
-    moved = sum(abs(int(amount)) for amount in fills.cash_minor)
-    worth = int((day.cum_notional + fills.notional).max()) // day.rules.ticks_per_minor
-    if abs(int(day.cash_minor)) + moved > CASH_MINOR_MAX or worth > CASH_MINOR_MAX:
-        raise Problem(
-            Code.NOTIONAL_TOO_LARGE,
-            "cash and these fills, and all fills of an order, may be worth at most "
-            f"{CASH_MINOR_MAX} minor units",
-        )
-
-
-def _settled(day: Day, fills: Fills, breached: bool = False) -> Day:
-    after = settle(day, fills)
-    # cash below its reserves is a broken promise of the market's, found out now
-    broke = breached or int(after.free_cash_minor) < 0
-    after = settle(day, fills, np.bool_(broke)) if broke else after
-    laws.enforce(laws.broken_by_settlement(day, fills, after))
-    return after
 
 
 def pack_rounds(rounds: Rounds | None) -> bytes:

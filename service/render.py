@@ -166,8 +166,9 @@ def blocking(before: np.ndarray, decided: Decided) -> np.ndarray:
 
     int64 ``[N]``; orders not yet forced keep their entry of ``before``.
     """
-    seen, choice = decided.seen, decided.decision
-    forced = (decided.after.step >= seen.force_step) & (seen.remaining > 0)
+    seen, choice, step = decided.seen, decided.decision, decided.after.step
+    # after its window an order has no child: what stopped its last one stays the reason
+    forced = (step >= seen.force_step) & (step <= seen.orders.end_step) & (seen.remaining > 0)
     if not forced.any():
         return before
     last = np.zeros_like(before)
@@ -265,7 +266,7 @@ def _average(day: Day) -> list[float | None]:
 
 def _shortfall_reasons(live: LiveDay, shortfall: np.ndarray) -> list[str | None]:
     day = live.day
-    early = day.step < day.rules.steps
+    early = day.step < day.orders.end_step  # an order whose window is over was not cut off
     reasons: list[str | None] = []
     for i, short in enumerate(shortfall.tolist()):
         if not short:
@@ -275,5 +276,5 @@ def _shortfall_reasons(live: LiveDay, shortfall: np.ndarray) -> list[str | None]
         elif live.blocked[i]:
             reasons.append(REASONS[live.blocked[i] - 1])
         else:
-            reasons.append(Reason.CLOSED_EARLY if early else Reason.NOT_FILLED)
+            reasons.append(Reason.CLOSED_EARLY if early[i] else Reason.NOT_FILLED)
     return reasons

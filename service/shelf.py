@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
+from service.booking import exec_field
 from service.commits import SEQ_ABSENT, Loaded, Store
 from service.live import FIXED, STATE, LiveDay, unpack
-from service.plans import exec_field
 
 Key = tuple[str, str]
 """Client and day id."""

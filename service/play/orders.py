@@ -190,7 +190,8 @@ def initial_cash_minor(
     for step in range(1, steps + 1):
         bought = round_to_lot(buys * (step - 1), steps, lot)
         buying = np.where(step == steps, buys, round_to_lot(buys * step, steps, lot)) - bought
-        sold = sells if step == steps else round_to_lot(sells * (step - 1), steps, lot)
+        # a day of one step pays for its buys before it has sold anything
+        sold = sells if step == steps > 1 else round_to_lot(sells * (step - 1), steps, lot)
         paid = buy_cost_minor(bought, arrival_px, ticks_per_minor)
         paid += buy_cost_minor(buying, reserve_px, ticks_per_minor)
         received = sell_proceeds_minor(sold, arrival_px, ticks_per_minor)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import service.__main__ as program
-from service import plans
+from service import booking
 from service import store as store_module
 from service.commits import Commit, digest_field
 from service.desk import Answer, Desk
@@ -69,7 +69,7 @@ def answer_first() -> None:
 
 def book_again() -> None:
     """Book an execution each time that it is reported."""
-    plans._is_new = lambda index, report, known: True
+    booking._is_new = lambda index, report, known: True
 
 
 def trust_the_cache() -> None:

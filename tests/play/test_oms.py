@@ -110,7 +110,8 @@ def decision(day: script.Script, protect: list[float | None]) -> dict[str, Any]:
 
 
 def test_children_fill_at_the_interval_price(day: script.Script) -> None:
-    made = script.executions(one_bar(day, 90_000, 110_000, 100_000), decision(day, [None] * 4))
+    protect = [10.0, None, None, 10.0]
+    made = script.executions(one_bar(day, 90_000, 110_000, 100_000), decision(day, protect))
     assert [(m["last_qty"], m["last_px"]) for m in made] == [(5, 10.0), (6, 10.0), (7, 10.0)]
     assert made[0]["exec_id"] == f"X-{day.basket.cl_ord_id[0]}-3"
     assert {m["exec_type"] for m in made} == {"FILL"}
@@ -119,14 +120,17 @@ def test_children_fill_at_the_interval_price(day: script.Script) -> None:
 def test_no_child_fills_through_its_protection(day: script.Script) -> None:
     bars = one_bar(day, 90_000, 110_000, 100_000)
     made = script.executions(bars, decision(day, [9.5, 10.5, None, 11.5]))
-    assert [m.get("last_px") for m in made] == [9.5, 10.5, None]
-    assert [m["exec_type"] for m in made] == ["FILL", "FILL", "EXPIRED"]
+    # a quarter of the bar lies within the first two protections, nothing within the last
+    fills = [m for m in made if m["exec_type"] == "PARTIAL_FILL"]
+    assert [(m["last_qty"], m["last_px"]) for m in fills] == [(1, 9.25), (1, 10.75)]
+    assert [m["exec_type"] for m in made] == [*["PARTIAL_FILL", "EXPIRED"] * 2, "EXPIRED"]
+    assert len({m["exec_id"] for m in made}) == 5
 
 
 def test_nothing_fills_in_a_halted_symbol(day: script.Script) -> None:
     bars = one_bar(day, 90_000, 110_000, 100_000)
     halted = tuple(replace(bar, halted=bar.halted | True) for bar in bars.steps)
-    made = script.executions(replace(bars, steps=halted), decision(day, [None] * 4))
+    made = script.executions(replace(bars, steps=halted), decision(day, [10.0] * 4))
     assert {m["exec_type"] for m in made} == {"EXPIRED"}
     assert set(script.snapshot_columns(bars.basket.symbol, halted[0])["status"]) == {"HALT"}
 

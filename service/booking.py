@@ -1,0 +1,109 @@
+"""What happened to the children of a live day: paper fills, or executions that the caller reports.
+
+Imports parse, live, wire, errors and the core. Everything is booked or, if one report is wrong,
+nothing; the laws of settlement are enforced before anything is answered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from service import parse
+from service.core import laws
+from service.core.book import Alarm, Report, ReportRefused, book_reports, settlement_alarms
+from service.core.day import Day, settle
+from service.core.fills import paper_fills
+from service.core.market import Fills, Snapshot
+from service.core.units import CASH_MINOR_MAX
+from service.errors import Code, Problem
+from service.live import LiveDay
+from service.wire import Execution
+
+Happened = tuple[LiveDay, tuple[Alarm, ...], dict[str, bytes]]
+"""The day afterwards, its alarms, and the store fields that remember the executions."""
+
+
+def exec_field(exec_id: str) -> str:
+    """Store field that remembers a booked execution."""
+    return f"exec:{exec_id}"
+
+
+def happened(
+    live: LiveDay,
+    snapshot: Snapshot | None,
+    told: Sequence[Execution],
+    known: Mapping[str, bytes],
+) -> Happened:
+    """The day after the last interval: paper fills, or what the caller tells."""
+    if not live.paper or told:
+        return reported(live, told, known)
+    if snapshot is None or live.day.step == 0:
+        return live, (), {}
+    return live.after(_settled(live.day, paper_fills(live.day, snapshot))), (), {}
+
+
+def reported(live: LiveDay, told: Sequence[Execution], known: Mapping[str, bytes]) -> Happened:
+    """The day after what the caller tells; raises BAD_EXECUTION and the like, booking nothing."""
+    if live.paper and told:
+        raise Problem(Code.PAPER_DAY, "open the day with fills: reported to send executions")
+    if not told:
+        return live, (), {}
+    listed = parse.reports(live, told)
+    fresh = [(i, report) for i, report in enumerate(listed) if _is_new(i, report, known)]
+    try:
+        news = [report for _, report in fresh]
+        booked = book_reports(live.day, live.children, news, live.loosest_px)
+    except ReportRefused as refused:
+        raise parse.bad_execution(fresh[refused.index][0], refused.why) from None
+    _check_cash(live.day, booked.fills)
+    day = _settled(live.day, booked.fills, booked.breached)
+    alarms = (*booked.alarms, *settlement_alarms(live.day, day))
+    after = live.after(day, children=booked.children, alarms=live.alarms + len(alarms))
+    enforce_book(after)
+    return after, alarms, {exec_field(r.exec_id): _content(r) for _, r in fresh}
+
+
+def enforce_book(live: LiveDay) -> None:
+    """Raise InvariantViolation unless the book's children are what the day has working."""
+    if not live.paper and not laws.book_matches_working(live.day, live.children):
+        laws.enforce([laws.book_matches_working.__name__])
+
+
+def _is_new(index: int, report: Report, known: Mapping[str, bytes]) -> bool:
+    content = known.get(report.exec_id)
+    if content is not None and content != _content(report):
+        raise Problem(
+            Code.EXEC_ID_REUSED,
+            "send a new exec_id for a new execution",
+            errors=[(f"executions.{index}", "this exec_id was booked with other content")],
+        )
+    return content is None
+
+
+def _content(report: Report) -> bytes:
+    told = (report.order, report.step, report.exec_type.value, report.qty, report.px)
+    return hashlib.sha256(repr(told).encode()).digest()
+
+
+def _check_cash(day: Day, fills: Fills) -> None:
+    """Refuse facts that no arithmetic of ours can hold, before they become a broken law."""
+    moved = sum(abs(int(amount)) for amount in fills.cash_minor)
+    worth = int((day.cum_notional + fills.notional).max()) // day.rules.ticks_per_minor
+    if abs(int(day.cash_minor)) + moved > CASH_MINOR_MAX or worth > CASH_MINOR_MAX:
+        raise Problem(
+            Code.NOTIONAL_TOO_LARGE,
+            "cash and these fills, and all fills of an order, may be worth at most "
+            f"{CASH_MINOR_MAX} minor units",
+        )
+
+
+def _settled(day: Day, fills: Fills, breached: bool = False) -> Day:
+    after = settle(day, fills)
+    # cash below its reserves is a broken promise of the market's, found out now
+    broke = breached or int(after.free_cash_minor) < 0
+    after = settle(day, fills, np.bool_(broke)) if broke else after
+    laws.enforce(laws.broken_by_settlement(day, fills, after))
+    return after
