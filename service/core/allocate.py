@@ -26,6 +26,7 @@ from service.core.units import (
     buy_cost_minor,
     floor_to_lot,
     namespace,
+    on_host,
     sell_proceeds_minor,
 )
 
@@ -130,9 +131,15 @@ def _affordable(
     free = at_least(free, 0)
     short = need > free
     cut = xp.squeeze(short, axis=-1)
-    if xp.__name__ == "numpy" and not cut.any():  # the usual case; a device is never asked
-        return qty, cut
-    shared = _pro_rata(xp, buys, cost, need, free, prices.reserve_px, orders.lot, ticks)
+    if on_host(cut):  # most days are not cut; a device is never asked which are
+        if not cut.any():
+            return qty, cut
+        px, lot = prices.reserve_px[cut], orders.lot[cut]
+        shared = xp.zeros_like(qty)
+        shared[cut] = _pro_rata(xp, buys[cut], cost[cut], need[cut], free[cut], px, lot, ticks)
+    else:
+        px, lot = prices.reserve_px, orders.lot
+        shared = _pro_rata(xp, buys, cost, need, free, px, lot, ticks)
     after = xp.where(short & (buys > 0), shared, qty)
     stages.append(Stage(Reason.CASH, qty, after, need, free))
     return after, cut & xp.any(after != qty, axis=-1)

@@ -49,8 +49,8 @@ def observe(day: Day) -> Observation:
     check(rows.keys() == set(FEATURES), "the features computed are those of the contract")
     # rows first, then one view with the features last: a row at a time is what memory likes
     stacked = _stack(xp, [rows[name] for name in FEATURES])
-    features = stacked * xp.astype(day.orders.live, stacked.dtype)
-    return Observation(xp.moveaxis(features, 0, -1), day.orders.live)
+    stacked *= xp.astype(day.orders.live, stacked.dtype)
+    return Observation(xp.moveaxis(stacked, 0, -1), day.orders.live)
 
 
 def _progress(day: Day) -> dict[str, tuple[Array, Array]]:
@@ -112,8 +112,8 @@ def _divide(xp: Any, quotients: dict[str, tuple[Array, Array]]) -> Rows:
     """
     parts = _stack(xp, [part for part, _ in quotients.values()])
     wholes = _stack(xp, [whole for _, whole in quotients.values()])
-    ratio = parts / at_least(wholes, 1.0)
-    return {name: ratio[row, ...] for row, name in enumerate(quotients)}
+    parts /= at_least(wholes, 1.0)
+    return {name: parts[row, ...] for row, name in enumerate(quotients)}
 
 
 def _scaled_moves(xp: Any, day: Day, ratio: Rows) -> Rows:
@@ -121,7 +121,8 @@ def _scaled_moves(xp: Any, day: Day, ratio: Rows) -> Rows:
     volatility = xp.astype(day.orders.vol_ppm, xp.float32)
     # array by array: torch turns scalar / array into a reciprocal, which rounds twice
     scale = xp.full_like(volatility, PPM) / volatility
-    moves = _stack(xp, [ratio[name] for name in (*_SIGNED, "last_range")]) * scale
+    moves = _stack(xp, [ratio[name] for name in (*_SIGNED, "last_range")])
+    moves *= scale
     moves = between(moves, -MOVE_MAX, MOVE_MAX)
     side = xp.astype(day.orders.side, xp.float32)
     signed = moves[: len(_SIGNED)] * side

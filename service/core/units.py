@@ -48,6 +48,11 @@ def namespace(array: Array) -> Any:
     return np if isinstance(array, np.ndarray) else array_api_compat.array_namespace(array)
 
 
+def on_host(array: Array) -> bool:
+    """Whether looking at ``array`` costs nothing: NumPy, or a torch tensor on the CPU."""
+    return isinstance(array, np.ndarray | np.generic) or str(array.device) == "cpu"
+
+
 def at_least(array: Array, low: float) -> Array:
     """``array`` with everything below ``low`` raised to it."""
     if isinstance(array, np.ndarray):  # a tenth of the time of numpy.clip on a live day
@@ -64,7 +69,7 @@ def between(array: Array, low: float, high: float) -> Array:
 
 def ceil_div(numerator: Array, denominator: Array | int) -> Array:
     """``ceil(numerator / denominator)`` for integers, denominator positive."""
-    return -(-numerator // denominator)
+    return (numerator + (denominator - 1)) // denominator
 
 
 def floor_to_lot(qty: Array, lot: Array) -> Array:

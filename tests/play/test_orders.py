@@ -163,6 +163,12 @@ def test_cash_by_hand() -> None:
     assert cash([BUY], [400], margin_bp=0, buffer_bp=0) == 400_000
 
 
+def test_a_day_of_one_step_pays_before_it_sells() -> None:
+    px = np.full(2, 100_000)
+    sides, qty = np.array([BUY, SELL]), np.array([400, 400])
+    assert initial_cash_minor(sides, qty, px, 1, margin_bp=0, buffer_bp=0) == 400_000
+
+
 def test_cash_of_a_batch_is_that_of_its_days(days: list[DayBars]) -> None:
     rng = np.random.default_rng(4)
     side = rng.choice([BUY, SELL], (3, 5, 8))

@@ -230,6 +230,15 @@ def test_a_first_key_is_private_and_works(tmp_path: Path) -> None:
     assert auth.Scope.ADMIN not in found.scopes
 
 
+def test_a_second_first_start_keeps_the_key(tmp_path: Path) -> None:
+    """Two starts at once both see no keys; the one that is served must stay the one on file."""
+    keys, secret = tmp_path / "keys.json", tmp_path / "dev.key"
+    auth.bootstrap(keys, secret)
+    before = secret.read_bytes(), keys.read_bytes()
+    auth.bootstrap(keys, secret)
+    assert (secret.read_bytes(), keys.read_bytes()) == before
+
+
 # probes
 
 

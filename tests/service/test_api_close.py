@@ -245,6 +245,22 @@ def test_a_day_that_closes_early_says_so(api: Api) -> None:
     assert (report["decisions"], report["steps"]) == (1, 4)
 
 
+@pytest.mark.parametrize("policy", ["all", "none"])
+def test_the_reason_of_an_order_outlives_its_window(api: Api, policy: str) -> None:
+    api.open(day(order("A", "BUY", 100, end_step=2), cash_minor=50_500, policy=policy))
+    found = play(api, fill("e", "A", 49))
+    assert (found["shortfall_qty"], found["shortfall_reason"]) == (51, "CASH")
+
+
+def test_an_order_whose_window_is_over_was_not_closed_early(api: Api) -> None:
+    orders = [order(name, "BUY", 100, end_step=last) for name, last in (("A", 1), ("B", 2))]
+    api.open(day(*orders, policy="all"))
+    api.step(1, step(1))
+    report = closed(api, {"executions": [end("a", "A"), end("b", "B")]})
+    reasons = [row(report, name)["shortfall_reason"] for name in "AB"]
+    assert reasons == ["NOT_FILLED", "CLOSED_EARLY"]
+
+
 def test_a_day_without_decisions_closes_with_an_empty_report(api: Api) -> None:
     api.open(day())
     before = api.state()

@@ -244,6 +244,46 @@ def test_a_second_start_on_the_same_data_is_refused(server: Server) -> None:
     assert b"Traceback" not in second.stderr
 
 
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"CONCORD_PORT": "secret"}, b"CONCORD_PORT: "),
+        ({"CONCORD_LOG_LEVEL": "secret"}, b"CONCORD_LOG_LEVEL: "),
+        ({"CONCORD_DATA_DIR": "/proc/nowhere"}, b"/proc/nowhere"),
+        ({"REDIS_URL": "http://secret"}, b"write redis://"),
+        ({"REDIS_URL": "redis://:secret/word@host:1"}, b"write redis://"),
+        ({"REDIS_URL": "redis://:secret@127.0.0.1:1"}, b"no answer from the store"),
+    ],
+)
+def test_a_wrong_setting_ends_the_start_in_one_sentence(
+    tmp_path: Path, wrong: dict[str, str], told: bytes
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "service"],
+        cwd=ROOT,
+        env=os.environ | {"CONCORD_DATA_DIR": str(tmp_path), "CONCORD_PORT": "0"} | wrong,
+        capture_output=True,
+        timeout=START_S_MAX,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(b"concord cannot start: ")
+    assert told in done.stderr
+    assert done.stderr.count(b"\n") == 1
+    assert b"secret" not in done.stderr
+
+
+def test_headers_have_an_end(server: Server, client: httpx.Client) -> None:
+    """Before a key is known nobody may fill the memory."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n")
+        line = b"x-filler: " + b"x" * 990 + b"\r\n"
+        with pytest.raises(ConnectionError):
+            for _ in range(20_000):  # 20 MB
+                connection.sendall(line)
+    assert client.get("/livez").status_code == 200
+
+
 def test_the_log_is_structured_and_holds_no_secret(server: Server, path: str) -> None:
     with server.client() as client:
         client.post(f"{path}/steps/1", content=encoded(step(1)))

@@ -298,6 +298,16 @@ def test_an_order_is_worth_at_most_what_arithmetic_holds(api: Api) -> None:
     decided(api, 1, step(1, bars(["SA"], **worth(int(top * 10_000) / 10_000))))
 
 
+def test_what_was_sold_is_not_counted_beside_its_proceeds(api: Api) -> None:
+    """Otherwise a day could be opened and begun, but neither go on nor be closed with bars."""
+    api.open(day(order("B", "SELL", 100_000_000), cash_minor=2**42 - 1, policy="all"))
+    dear = bars(["SB"], px=300.0)
+    decided(api, 1, step(1, dear))
+    api.report([fill("e", "B/1", 100_000_000, 300.0)])
+    decided(api, 2, step(2, dear))
+    assert api.close({"snapshot": dear}).status == 200
+
+
 def test_a_wild_high_of_a_paper_day_is_refused_before_it_breaks_a_law(api: Api) -> None:
     api.open(day(order("A", "SELL", QTY_MAX), fills="paper", policy="all"))
     decided(api, 1, step(1, bars(["SA"], px=1.0)))
