@@ -13,7 +13,6 @@ from pathlib import Path
 from types import FrameType
 
 import uvicorn
-from pydantic import ValidationError
 
 from service import auth
 from service.app import create_app
@@ -24,7 +23,7 @@ from service.desk import Installed
 from service.embedded import EmbeddedError, EmbeddedValkey
 from service.onnx_policy import ModelRefused, load
 from service.protocol import BoundedHttp
-from service.settings import Settings
+from service.settings import Settings, SettingsRefused, from_environment
 from service.store import RedisStore
 from service.telemetry import configure_logs
 
@@ -37,6 +36,17 @@ class StartRefused(Exception):
     """The service cannot start safely; the message says what to change."""
 
 
+# a folder or file that cannot be used is an OSError
+REFUSALS = (
+    StartRefused,
+    SettingsRefused,
+    EmbeddedError,
+    ModelRefused,
+    auth.KeysRefused,
+    OSError,
+)
+
+
 def main() -> None:
     """Serve until told to stop."""
     # uvicorn raises the signal again once it has stopped: then the store is stopped as well
@@ -44,24 +54,14 @@ def main() -> None:
         signal.signal(signum, _stop)
     try:
         with ExitStack() as stack:
-            _serve(_settings(), stack)
-    except (StartRefused, EmbeddedError, ModelRefused, auth.KeysRefused, OSError) as refused:
+            _serve(from_environment(), stack)
+    except REFUSALS as refused:
         print(f"concord cannot start: {refused}", file=sys.stderr)
         sys.exit(EXIT_UNSAFE)
 
 
 def _stop(_: int, __: FrameType | None) -> None:
     sys.exit(0)
-
-
-def _settings() -> Settings:
-    """The settings; a wrong one is named, its value is not repeated."""
-    try:
-        return Settings()
-    except ValidationError as error:
-        wrong = error.errors(include_url=False, include_context=False, include_input=False)
-    told = (f"CONCORD_{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in wrong)
-    raise StartRefused("; ".join(told))
 
 
 def _serve(settings: Settings, stack: ExitStack) -> None:

@@ -8,8 +8,12 @@ from __future__ import annotations
 import ipaddress
 from pathlib import Path
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class SettingsRefused(Exception):
+    """A setting is wrong; the message names it and what it must be, never its value."""
 
 
 class Settings(BaseSettings):
@@ -77,3 +81,13 @@ class Settings(BaseSettings):
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+
+def from_environment() -> Settings:
+    """The settings of this process; raises SettingsRefused."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_context=False, include_input=False)
+    told = (f"CONCORD_{'.'.join(map(str, item['loc'])).upper()}: {item['msg']}" for item in wrong)
+    raise SettingsRefused("; ".join(told))

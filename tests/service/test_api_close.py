@@ -248,8 +248,11 @@ def test_a_day_that_closes_early_says_so(api: Api) -> None:
 @pytest.mark.parametrize("policy", ["all", "none"])
 def test_the_reason_of_an_order_outlives_its_window(api: Api, policy: str) -> None:
     api.open(day(order("A", "BUY", 100, end_step=2), cash_minor=50_500, policy=policy))
-    found = play(api, fill("e", "A", 49))
-    assert (found["shortfall_qty"], found["shortfall_reason"]) == (51, "CASH")
+    for n in range(1, 5):
+        told = [fill("e", "A", 50)] if n == 3 else []
+        assert api.step(n, step(n, one(), *told)).status == 200
+    found = row(closed(api), "A")
+    assert (found["shortfall_qty"], found["shortfall_reason"]) == (50, "CASH")
 
 
 def test_an_order_whose_window_is_over_was_not_closed_early(api: Api) -> None:

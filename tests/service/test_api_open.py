@@ -340,7 +340,7 @@ def test_sales_of_a_symbol_together_stay_within_its_holdings(api: Api) -> None:
 
 @pytest.mark.parametrize(
     ("currency", "cost"),
-    [("USD", 1_000), ("JPY", 10), ("KWD", 10_000), ("XTS", 1_000)],
+    [("USD", 1_000), ("JPY", 10), ("KWD", 10_000), ("UYW", 100_000), ("XTS", 1_000)],
 )
 def test_cash_is_in_the_minor_units_of_the_currency(api: Api, currency: str, cost: int) -> None:
     buffer = {"cash_buffer_bp": 0}
