@@ -108,10 +108,12 @@ def bootstrap(keys_file: Path, secret_file: Path, client: str = "desk") -> None:
     """
     keys_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = os.open(keys_file.with_name(f"{keys_file.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    with os.fdopen(lock):
+    try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not keys_file.exists():
             _make_key(keys_file, secret_file, client)
+    finally:
+        os.close(lock)
 
 
 def _make_key(keys_file: Path, secret_file: Path, client: str) -> None:

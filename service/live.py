@@ -129,7 +129,9 @@ def pack_state(live: LiveDay) -> bytes:
 def _bits(flags: np.ndarray) -> np.ndarray:
     """Eight flags in a byte, filled up to whole int64."""
     packed = np.packbits(flags)
-    return np.pad(packed, (0, -packed.size % 8)).view("<i8")
+    whole = np.zeros(-(-packed.size // 8) * 8, dtype=np.uint8)
+    whole[: packed.size] = packed
+    return whole.view("<i8")
 
 
 def _flags(bits: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -24,7 +24,8 @@ VOL_BP_DEFAULT = 200
 VOL_BP_MAX = 10_000
 # ISO 4217 currencies whose minor unit is not a hundredth
 _MINOR_DIGITS = {
-    **dict.fromkeys(("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF").split(), 0),
+    **dict.fromkeys("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF".split(), 0),
+    **dict.fromkeys("UGX UYI VND VUV XAF XOF XPF".split(), 0),
     **dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3),
     **dict.fromkeys("CLF UYW".split(), 4),
 }

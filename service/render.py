@@ -145,7 +145,7 @@ def _reasons(choice: Decision, failure: str | None) -> dict[int, list[Json]]:
         if not at.size:
             continue
         scale = PRICE_SCALE if stage.reason in _PRICED else None
-        observed, limit = (_numbers(v, at, n, scale) for v in (stage.observed, stage.limit))
+        observed, limit = (_numbers(v, at, scale) for v in (stage.observed, stage.limit))
         for i, o, bound in zip(at.tolist(), observed, limit, strict=True):
             found.setdefault(i, []).append({"code": stage.reason, "observed": o, "limit": bound})
     if failure is not None:
@@ -155,9 +155,12 @@ def _reasons(choice: Decision, failure: str | None) -> dict[int, list[Json]]:
     return found
 
 
-def _numbers(values: np.ndarray | int, at: np.ndarray, n: int, scale: int | None) -> list[float]:
-    picked = np.broadcast_to(values, n)[at]
-    listed: list[float] = (picked / scale if scale else picked).tolist()
+def _numbers(values: np.ndarray | int, at: np.ndarray, scale: int | None) -> list[float]:
+    """A stage's numbers at the orders ``at``: one for each order, or one for all of them."""
+    if isinstance(values, int):
+        return [values] * at.size
+    scaled = values / scale if scale else values
+    listed: list[float] = scaled.tolist() * at.size if scaled.size == 1 else scaled[at].tolist()
     return listed
 
 

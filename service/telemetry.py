@@ -10,6 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -93,7 +94,7 @@ class Telemetry:
             facts |= self._decided(effect)
         for alarm in effect.alarms:
             self.alarms.labels(alarm.code).inc()
-        (self._log.warning if effect.alarms else self._log.info)("committed", **facts)
+        self._say("warning" if effect.alarms else "info", "committed", **facts)
 
     def _decided(self, effect: Effect) -> dict[str, Any]:
         decided, policy = effect.decided, effect.live.terms.policy
@@ -108,11 +109,16 @@ class Telemetry:
 
     def failed(self, what: str, error: BaseException) -> None:
         """Log a defect with its trace."""
-        self._log.error(what, exc_info=error)
+        self._say("error", what, exc_info=error)
 
     def note(self, what: str, **facts: Any) -> None:
         """Log one line."""
-        self._log.info(what, **facts)
+        self._say("info", what, **facts)
+
+    def _say(self, level: str, what: str, **facts: Any) -> None:
+        # a log on a full disk or a closed pipe must not take back an answer that is durable
+        with suppress(OSError, ValueError):
+            getattr(self._log, level)(what, **facts)
 
 
 class Observed:

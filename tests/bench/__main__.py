@@ -153,8 +153,11 @@ def _play(
 
 
 def _sizes(reply: bytes, body: bytes, n: int) -> dict[str, int]:
-    """Bytes that the floors answer and commit: those of the service's last step."""
-    state = 21 * 8 * n + 8 * n + 300
+    """Bytes that the floors answer and commit: those of the service's last step.
+
+    A commit writes the reply, the request, 18 int64 arrays of state and three recorded rounds.
+    """
+    state = 18 * 8 * n + 400
     rounds = 3 * n * (1 + 5 * 4) + 12
     return {"reply_bytes": len(reply), "commit_bytes": len(reply) + len(body) + state + rounds}
 
@@ -181,10 +184,10 @@ def _summary(blocks: list[dict[str, list[float]]]) -> dict[str, Any]:
 
 
 def simulator() -> dict[str, Any]:
-    """Agent-steps per CPU-second of the training simulator."""
-    from training.bench import env_steps_per_cpu_s
+    """Agent-steps per CPU-second of the training simulator and of the whole training loop."""
+    from training.bench import env_steps_per_cpu_s, loop_steps_per_cpu_s
 
-    return env_steps_per_cpu_s()
+    return env_steps_per_cpu_s() | loop_steps_per_cpu_s()
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ class Order:
     ended: int = 0
     beyond: int = 0
     children: dict[str, int] = field(default_factory=dict)
-    protect: int = 0
 
     @property
     def working(self) -> int:
@@ -126,27 +125,19 @@ class Ledger:
         self.cash += flow // TICKS_PER_MINOR  # downwards: against the account
 
     def _paper_fills(self, bars: Json) -> None:
-        rows = zip(*(bars[name] for name in ("vwap", "low", "high")), strict=True)
-        market = dict(zip(bars["symbols"], rows, strict=True))
+        """No bar leaves what protects the children: all that works fills, at the mean price."""
+        mean = dict(zip(bars["symbols"], bars["vwap"], strict=True))
         for cl_ord_id, order in self.orders.items():
-            mean, low, high = (round(px * TICKS) for px in market[self._symbols[cl_ord_id]])
-            buys = order.side == "BUY"
-            px = min(mean, order.protect) if buys else max(mean, order.protect)
-            if order.working and (low <= px if buys else px <= high):
+            if order.working:
+                px = round(mean[self._symbols[cl_ord_id]] * TICKS)
                 self._fill(order, list(order.children), order.working, px)
-        self._end_all()
-
-    def _end_all(self) -> None:
-        for order in self.orders.values():
-            order.ended += order.working
             order.children.clear()
 
     def _send(self, answer: Json) -> None:
         columns = answer["orders"]
-        names = ("cl_ord_id", "child_id", "child_qty", "protect_px")
-        for cl_ord_id, child, qty, protect in zip(*(columns[n] for n in names), strict=True):
+        names = ("cl_ord_id", "child_id", "child_qty")
+        for cl_ord_id, child, qty in zip(*(columns[n] for n in names), strict=True):
             if child:
                 order = self.orders[cl_ord_id]
                 order.children[child] = qty
                 order.sent += qty
-                order.protect = round((protect or 0) * TICKS)

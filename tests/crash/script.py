@@ -45,7 +45,7 @@ class DayScript:
         self.steps = rng.randint(3, 8)
         count = rng.randint(2, 6)
         self._symbols = [f"S{i:02d}" for i in range(count)]
-        self._px = [rng.randrange(10 * TICKS, 90 * TICKS) for _ in range(count)]
+        self._px = [rng.randrange(20 * TICKS, 90 * TICKS) for _ in range(count)]
         self.orders = self._make_orders(count)
 
     @property
@@ -76,8 +76,12 @@ class DayScript:
             "side": sides,
             "order_qty": [lot * rng.randrange(5, 5_000 // lot) for lot in lots],
             "lot_size": lots,
-            "limit_px": [px / TICKS if rng.random() < 0.1 else None for px in self._px],
+            "limit_px": [self._limit(px) for px in self._px],
         }
+
+    def _limit(self, px: int) -> float | None:
+        """Now and then a limit; on paper days all of a bar is within what protects a child."""
+        return px / TICKS if not self.paper and self._rng.random() < 0.1 else None
 
     def _opening(self) -> bytes:
         columns = (self.orders["side"], self.orders["order_qty"], self._px)
@@ -104,10 +108,10 @@ class DayScript:
     def _bars(self) -> Json:
         """The next bar of every symbol; prices wander less than buys are protected for."""
         rng, before = self._rng, self._px
-        self._px = after = [px + rng.randint(-px // 300, px // 300) for px in before]
+        self._px = after = [px + rng.randint(-px // 600, px // 600) for px in before]
         ends = list(zip(before, after, strict=True))
-        high = [max(pair) + rng.randrange(500) for pair in ends]
-        low = [min(pair) - rng.randrange(500) for pair in ends]
+        high = [max(pair) + rng.randrange(200) for pair in ends]
+        low = [min(pair) - rng.randrange(200) for pair in ends]
         mean = [rng.randint(*pair) for pair in zip(low, high, strict=True)]
         named = {"open": before, "high": high, "low": low, "close": after, "vwap": mean}
         prices = {name: [px / TICKS for px in column] for name, column in named.items()}

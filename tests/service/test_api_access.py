@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from service import auth
 from service.app import Unsafe
@@ -308,6 +310,21 @@ def test_metrics_count_what_happened(api: Api) -> None:
         'concord_request_seconds_count{route="/v1/days/{day_id}"} 1.0',
     ):
         assert line in text
+
+
+def test_a_log_that_cannot_be_written_takes_no_answer_back(api: Api) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(0),
+        logger_factory=structlog.WriteLoggerFactory(file=Full()),
+    )
+    try:
+        assert api.open(day()).status == 200
+    finally:
+        structlog.reset_defaults()
 
 
 def test_every_reply_names_its_request(api: Api) -> None:
