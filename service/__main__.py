@@ -6,6 +6,7 @@ Every limit is explicit. A start that cannot be safe ends with one sentence and 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from contextlib import ExitStack
@@ -28,6 +29,7 @@ from service.store import RedisStore
 from service.telemetry import configure_logs
 
 EXIT_UNSAFE = 2
+EXIT_STORE_DIED = 3
 KEEP_ALIVE_S = 65
 BACKLOG = 512
 
@@ -117,10 +119,16 @@ async def _check_durable(url: str, timeout_s: float) -> None:
 
 def _embedded(settings: Settings, stack: ExitStack) -> str:
     """The embedded store's address; the store ends with this process."""
-    store = EmbeddedValkey(settings.data_dir / "store")
+    store = EmbeddedValkey(settings.data_dir / "store", on_death=_store_died)
     stack.callback(store.stop)
     store.start()
     return store.url
+
+
+def _store_died() -> None:
+    """End at once: without its store the service can only refuse, and a restart mends both."""
+    print("concord stops: its embedded store ended, see store/valkey.log", file=sys.stderr)
+    os._exit(EXIT_STORE_DIED)
 
 
 def installed(models_dir: Path) -> dict[str, Installed]:

@@ -107,7 +107,7 @@ def bootstrap(keys_file: Path, secret_file: Path, client: str = "desk") -> None:
     has read it.
     """
     keys_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = os.open(keys_file.with_name(f"{keys_file.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    lock = os.open(keys_file.parent, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not keys_file.exists():

@@ -23,7 +23,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -59,6 +59,7 @@ class EmbeddedValkey:
 
     `fsync` is its appendfsync: anything but "always" can lose acknowledged writes. On Linux the
     server dies with the process that started it; elsewhere a server left behind keeps the lock.
+    `on_death` is called, from another thread, when the server ends without being told to.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class EmbeddedValkey:
         start_s_max: float = 30.0,
         stop_s_max: float = 10.0,
         lock_s_max: float = 2.0,
+        on_death: Callable[[], None] | None = None,
     ) -> None:
         self.data_dir = data_dir.absolute()
         self._fsync = fsync
@@ -77,6 +79,7 @@ class EmbeddedValkey:
         self._start_s_max = start_s_max
         self._stop_s_max = stop_s_max
         self._lock_s_max = lock_s_max
+        self._on_death = on_death
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -187,6 +190,8 @@ class EmbeddedValkey:
             started.append(process)
             ready.set()
             process.wait()
+            if self._process is process and self._on_death is not None:
+                self._on_death()
 
         threading.Thread(target=fork_and_stay, name="embedded-valkey", daemon=True).start()
         ready.wait()

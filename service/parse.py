@@ -130,6 +130,12 @@ def _report(live: LiveDay, index: int, execution: Execution) -> Report:
     return Report(execution.exec_id, order, step, execution.exec_type, qty, px)
 
 
+def orders_named(live: LiveDay, executions: Sequence[Execution]) -> np.ndarray:
+    """Numbers of the orders that executions speak of, each once, in order."""
+    names = {_named(i, execution)[0] for i, execution in enumerate(executions)}
+    return np.array(sorted(live.numbers[name] for name in names), dtype=np.int64)
+
+
 def _named(index: int, execution: Execution) -> tuple[str, int | None]:
     """The order that a report names, and the child's step if it names a child."""
     if (execution.cl_ord_id is None) == (execution.child_id is None):

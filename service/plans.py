@@ -178,7 +178,9 @@ def executions(live: LiveDay, body: ExecutionBatch, known: Mapping[str, bytes]) 
         alarms = (*alarms, late)
         after = after.after(after.day, alarms=after.alarms + 1)
     exec_ids = [execution.exec_id for execution in body.executions]
-    reply = render.dump(render.bookings(after, exec_ids, frozenset(known), alarms))
+    named = parse.orders_named(live, body.executions)
+    booked = render.bookings(after, exec_ids, frozenset(known), alarms, named)
+    reply = render.dump(booked)
     return Effect(after, reply, fields, alarms=alarms)
 
 

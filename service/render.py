@@ -199,15 +199,19 @@ def _alarmed(alarm: Alarm, number: int) -> float:
 
 
 def bookings(
-    live: LiveDay, exec_ids: Sequence[str], known: frozenset[str], alarms: Sequence[Alarm]
+    live: LiveDay,
+    exec_ids: Sequence[str],
+    known: frozenset[str],
+    alarms: Sequence[Alarm],
+    named: np.ndarray,
 ) -> Json:
-    """The answer to executions between steps."""
+    """The answer to executions between steps; ``named`` are the orders that they speak of."""
     results = ["DUPLICATE" if exec_id in known else "BOOKED" for exec_id in exec_ids]
     return {
         "exec_id": list(exec_ids),
         "result": results,
         "cash": cash(live.day),
-        "orders": _order_columns(live, np.arange(live.day.cum_qty.size)),
+        "orders": _order_columns(live, named),
         "alarms": _alarms(live, alarms),
     }
 
@@ -242,7 +246,7 @@ def report(day_id: str, live: LiveDay, alarms: Sequence[Alarm]) -> Json:
         "steps": day.rules.steps,
         "fallbacks": live.fallbacks,
         "alarm_count": live.alarms,
-        "filled_pct": round(100.0 * float(day.cum_qty.sum() / day.orders.order_qty.sum()), 6),
+        "filled_pct": round(100.0 * float(metrics.filled_share(day).mean()), 6),
         "eg_bp": round(float(eg.mean()), 6),
         "toc_pct": round(100.0 * float(metrics.conflict_share(day)), 6),
         "opening_cash_minor": live.terms.opening_cash_minor,

@@ -27,6 +27,8 @@ from service.errors import MEDIA_TYPE, RETRY_AFTER_S, Code, Problem
 from service.plans import Effect
 
 METRICS_TYPE = CONTENT_TYPE_LATEST
+PROBES = frozenset({"/livez", "/readyz", "/metrics"})
+"""Answered however busy the service is: an overload must not look like a death."""
 REQUEST_ID_HEADER = "x-request-id"
 _BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 Message = MutableMapping[str, Any]
@@ -153,7 +155,7 @@ class Observed:
 
         self._serving += 1
         try:
-            if self._serving > self._requests_max:
+            if self._serving > self._requests_max and scope["path"] not in PROBES:
                 await _overloaded(request_id, answer)
             else:
                 await self._app(scope, receive, answer)

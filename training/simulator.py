@@ -185,6 +185,8 @@ def _gains(seen: Day, fills: Fills, market: Market) -> tuple[Array, Array, Array
     notional = xp.astype(fills.notional, xp.float64)
     left = xp.astype(seen.orders.order_qty - seen.cum_qty, xp.float64)
     gain = (notional - qty * market.twap) * market.signed
+    if t + 1 == seen.rules.steps:  # what is left is marked at the last interval's price
+        gain = gain + (left - qty) * (after - market.twap) * market.signed
     shaped = (notional - qty * after + left * (after - market.ahead[t])) * market.signed
     share = qty * market.per_share
     return xp.astype(gain, xp.float32), xp.astype(shaped, xp.float32), xp.astype(share, xp.float32)

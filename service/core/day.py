@@ -47,7 +47,7 @@ class Day:
     ``cash_minor``, its low-water mark ``min_cash_minor``, ``conflicts`` steps in which the cash
     rule cut a buy, ``breached`` (bool) whether a reported fact broke a promise.
     Tape since the order's start: arrival, last, highest and lowest price, sum and number of
-    interval prices, last bar.
+    interval prices, last bar; ``mark_px`` the last interval price of the order's window.
     """
 
     orders: Orders
@@ -66,6 +66,7 @@ class Day:
     reserved_minor: Array
     arrival_px: Array
     last_px: Array
+    mark_px: Array
     high_px: Array
     low_px: Array
     sum_px: Array
@@ -134,6 +135,7 @@ def open_day(orders: Orders, rules: Rules, cash_minor: Array) -> Day:
         reserved_minor=nothing,
         arrival_px=nothing,
         last_px=nothing,
+        mark_px=nothing,
         high_px=nothing,
         low_px=nothing,
         sum_px=nothing,
@@ -153,13 +155,15 @@ def mark(day: Day, snapshot: Snapshot) -> Day:
     decision = day.step + 1
     before = decision <= day.orders.start_step  # nothing of the order's own window has passed
     traded = ~before & ~snapshot.halted & (snapshot.volume > 0)
-    counted = traded & (decision - 1 <= day.orders.end_step)
+    within = decision - 1 <= day.orders.end_step
+    counted = traded & within
     reference = xp.where(day.last_px > 0, day.last_px, snapshot.close)
     return replace(
         day,
         status=status,
         arrival_px=xp.where(before, snapshot.close, day.arrival_px),
         last_px=snapshot.close,
+        mark_px=xp.where(before | within, snapshot.price, day.mark_px),
         high_px=xp.where(before, snapshot.close, xp.maximum(day.high_px, snapshot.high)),
         low_px=xp.where(before, snapshot.close, xp.minimum(day.low_px, snapshot.low)),
         sum_px=day.sum_px + xp.where(counted, snapshot.price, xp.zeros_like(snapshot.price)),

@@ -17,8 +17,8 @@ from service.core.units import (
     namespace,
 )
 
-CASH_BUFFER_BP_DEFAULT = 200
-"""Wide enough that a half-hour bar rarely passes it: an even schedule fills 99.99%."""
+CASH_BUFFER_BP_DEFAULT = 300
+"""Wide enough that a half-hour bar hardly ever passes it: an even schedule fills 99.999%."""
 CASH_BUFFER_BP_MAX = 5_000
 """A buy may reserve at most 1.5 times its last price."""
 CHILD_QTY_MAX = QTY_MAX

@@ -19,9 +19,10 @@ def twap_price(day: Day) -> Array:
 
 
 def average_price(day: Day) -> Array:
-    """Average price of the whole target in ticks, what is not filled marked at the last price."""
+    """Average price of the whole target in ticks, what is not filled marked at the
+    price of the last interval of its window."""
     xp = namespace(day.cum_qty)
-    marked = day.cum_notional + (day.remaining + day.working) * day.last_px
+    marked = day.cum_notional + (day.remaining + day.working) * day.mark_px
     whole = at_least(day.cum_qty + day.remaining + day.working, 1)
     return xp.astype(marked, xp.float64) / xp.astype(whole, xp.float64)
 
@@ -43,10 +44,11 @@ def slippage_arrival_bp(day: Day) -> Array:
 
 
 def filled_share(day: Day) -> Array:
-    """Filled share of each target, above 1 where overfilled."""
+    """Filled share of each target, at most 1."""
     xp = namespace(day.cum_qty)
     whole = at_least(day.orders.order_qty, 1)  # padding has no target
-    return xp.astype(day.cum_qty, xp.float64) / xp.astype(whole, xp.float64)
+    filled = xp.minimum(day.cum_qty, day.orders.order_qty)
+    return xp.astype(filled, xp.float64) / xp.astype(whole, xp.float64)
 
 
 def conflict_share(day: Day) -> Array:

@@ -16,6 +16,7 @@ import pytest
 import redis
 
 from service import auth
+from service.__main__ import EXIT_STORE_DIED
 from service.commits import day_key
 from service.embedded import LOCK_NAME, EmbeddedValkey
 from tests.crash.audit import CLIENT
@@ -86,6 +87,28 @@ def test_a_stopped_service_ends_with_status_0_and_takes_its_store_along(tmp_path
         assert processes_in(tmp_path) == []
         assert not store.socket_path.parent.exists()
         wait_for_lock(store.data_dir / LOCK_NAME, 0.1)
+
+
+def test_a_service_whose_store_dies_ends_too_and_says_so(tmp_path: Path) -> None:
+    port = free_port()
+    with program(tmp_path, port) as process:
+        wait_until_ready(process, port)
+        (store,) = (
+            int(folder.parent.name)
+            for folder in Path("/proc").glob("[0-9]*/cwd")
+            if _leads_to(folder, tmp_path / "store")
+        )
+        os.kill(store, signal.SIGKILL)
+        assert process.wait(10) == EXIT_STORE_DIED
+        assert process.stderr
+        assert b"its embedded store ended" in process.stderr.read()
+
+
+def _leads_to(link: Path, place: Path) -> bool:
+    try:
+        return os.readlink(link) == str(place)
+    except OSError:
+        return False  # gone, or already a zombie
 
 
 def test_five_quick_starts_and_stops_leave_no_process_behind(tmp_path: Path) -> None:

@@ -148,17 +148,17 @@ def cash(side: list[int], qty: list[int], **dials: int) -> int:
 
 
 def test_cash_by_hand() -> None:
-    """Four steps at 10.00, a buy reserves at 10.10: only the last step's reserve exceeds price."""
+    """Four steps at 10.00, a buy reserves at 10.30: only the last step's reserve exceeds price."""
     free = {"margin_bp": 0}
-    assert cash([BUY], [400], **free) == 300_000 + 100 * 1_010
+    assert cash([BUY], [400], **free) == 300_000 + 100 * 1_030
     assert cash([SELL], [400], **free) == 0
     # sales pay for all steps but the first
-    assert cash([BUY, SELL], [400, 400], **free) == 100 * 1_010
+    assert cash([BUY, SELL], [400, 400], **free) == 100 * 1_030
     # in step 4 all 200 sales are there: 4 x 100 - 200 shares are still to pay
     assert cash([BUY, SELL], [400, 200], **free) == 200_000 + 1_000
-    assert cash([BUY], [400], margin_bp=200) == (300_000 + 100 * 1_010) * 102 // 100
+    assert cash([BUY], [400], margin_bp=200) == (300_000 + 100 * 1_030) * 102 // 100
     # with a margin both legs count, and step 3 is the dearest: 300 shares bought, 200 sold
-    both = (200_000 + 100 * 1_010) * 102 // 100 - 200_000 * 98 // 100
+    both = (200_000 + 100 * 1_030) * 102 // 100 - 200_000 * 98 // 100
     assert cash([BUY, SELL], [400, 400], margin_bp=200) == both
     assert cash([BUY], [400], margin_bp=0, buffer_bp=0) == 400_000
 

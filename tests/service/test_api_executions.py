@@ -415,10 +415,10 @@ def test_executions_after_the_close_are_facts_with_an_alarm(at_work: Api) -> Non
     assert at_work.call("GET", "/v1/days/d/report").body == report.body  # as it was at the close
 
 
-def test_replies_to_executions_hold_every_order(at_work: Api) -> None:
-    reply: Reply = at_work.report([end("c", "A/1")])
-    assert reply.json["orders"]["cl_ord_id"] == ["A", "B"]
-    assert reply.json["exec_id"] == ["c"]
+def test_replies_to_executions_hold_the_orders_they_speak_of(at_work: Api) -> None:
+    reply: Reply = at_work.report([end("c", "B/1"), end("d", "B")])
+    assert reply.json["orders"]["cl_ord_id"] == ["B"]
+    assert reply.json["exec_id"] == ["c", "d"]
 
 
 def flat(px: float) -> Json:

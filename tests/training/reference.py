@@ -136,7 +136,10 @@ def play(
             order.filled += qty
             order.notional += qty * px
             cash += qty * px // ticks if order.side == 1 else -cost(qty, px, ticks)
-            gains.append(order.side * (qty / order.target) * (px - twap[i]) / twap[i])
+            gain = qty * (px - twap[i])
+            if step == steps:  # what is left is marked at the last interval's price
+                gain += (order.target - order.filled) * (bar.price - twap[i])
+            gains.append(order.side * gain / order.target / twap[i])
             last[i] = bar.close
         result.gains.append(gains)
         result.cash.append(cash)
