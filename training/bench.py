@@ -27,7 +27,7 @@ from training.ppo import learn
 from training.simulator import Market, RewardConfig, advance, begin, prepare, rewards
 
 DAYS, ORDERS, BARS, BARS_PER_STEP = 512, 20, 48, 6
-ROUNDS = 20
+ROUNDS = 100
 LOOP_DAYS, LOOP_ORDERS, LOOP_ITERATIONS = 64, 50, 4
 
 
