@@ -9,15 +9,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from service.columns import SHOWN_MAX, refuse, same_length, ticks, unique
+from service.columns import SHOWN_MAX, refuse, same_length, ticks, unique, whole
 from service.core.book import TRADES, Report
 from service.core.market import Snapshot, mean_price, opening
 from service.core.orders import SELL
-from service.core.units import CASH_MINOR_MAX
+from service.core.units import CASH_MINOR_MAX, PRICE_SCALE, PRICE_TICKS_MAX
 from service.errors import Code, Problem
 from service.live import LiveDay
 from service.wire import Execution, SnapshotColumns
 
+_PRICES = ("open", "high", "low", "close")
 VOLUME_MAX = 2**40
 """Most shares of one bar."""
 
@@ -26,10 +27,7 @@ def snapshot(live: LiveDay, columns: SnapshotColumns) -> Snapshot:
     """One bar per order from one bar per symbol; before the first decision only opens count."""
     same_length("snapshot", columns, len(columns.symbols))
     at = _places(live, columns.symbols)
-    o, h, lo, c = (
-        ticks(f"snapshot.{name}", np.array(getattr(columns, name))[at], at)
-        for name in ("open", "high", "low", "close")
-    )
+    o, h, lo, c = _prices(columns, at)
     wrong = (h < lo) | (o > h) | (o < lo) | (c > h) | (c < lo)
     refuse(Code.BAD_PRICE, wrong, "each bar needs low <= open, close <= high", at)
     volume = _volumes(columns.volume)[at]
@@ -45,6 +43,17 @@ def snapshot(live: LiveDay, columns: SnapshotColumns) -> Snapshot:
         outside = (price < lo) | (price > h)
         refuse(Code.BAD_PRICE, outside, "each vwap must lie between low and high", at)
     return Snapshot(o, h, lo, c, price, volume, halted)
+
+
+def _prices(columns: SnapshotColumns, at: np.ndarray) -> np.ndarray:
+    """Open, high, low and close of every order in ticks, ``[4, N]``; raises BAD_PRICE."""
+    four = [getattr(columns, name) for name in _PRICES]
+    scaled = np.array(four)[:, at]
+    # one look at all of them; a column is named only when one of its prices is wrong
+    if (scaled >= 1 / PRICE_SCALE).all() and (scaled < PRICE_TICKS_MAX / PRICE_SCALE).all():
+        return whole(scaled * PRICE_SCALE)
+    pairs = zip(_PRICES, scaled, strict=True)
+    return np.stack([ticks(f"snapshot.{name}", column, at) for name, column in pairs])
 
 
 def _halting(bar: Snapshot, halted: np.ndarray) -> Snapshot:

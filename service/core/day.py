@@ -213,8 +213,8 @@ def settle(day: Day, fills: Fills, breached: Array | None = None) -> Day:
 
 
 def with_trading(day: Day, trading: Trading) -> Day:
-    """The day under another trading state."""
-    return replace(day, trading=trading)
+    """The day under a trading state, usually its own."""
+    return day if day.trading is trading else replace(day, trading=trading)
 
 
 def close(day: Day) -> Day:
