@@ -151,7 +151,10 @@ def _keyring(settings: Settings) -> auth.Keyring:
                 f"there are no API keys at {keys}: provide CONCORD_KEYS_FILE, or let a first key "
                 "be written by setting CONCORD_BOOTSTRAP_KEY_FILE to a private path"
             )
-        auth.bootstrap(keys, secret or settings.data_dir / "dev.key")
+        secret = secret or settings.data_dir / "dev.key"
+        auth.bootstrap(keys, secret)
+        print(f"concord: the first API key is in {secret}", file=sys.stderr)
+        print(f"concord: the first API key is in {secret}", file=sys.stderr)
     return auth.load(keys)
 
 

@@ -55,7 +55,8 @@ def create_app(
         if problems:
             raise Unsafe("; ".join(problems))
         telemetry.ready.set(1)
-        telemetry.note("ready", policies=sorted(policies))
+        url = f"http://{settings.host}:{settings.port}"
+        telemetry.note("ready", version=__version__, url=url, policies=sorted(policies))
         yield {"desk": desk, "keyring": keyring, "settings": settings}
         await store.close()
 

@@ -42,6 +42,7 @@ def state(live: LiveDay, trading: Trading) -> Json:
     return {
         "account": terms.account,
         "currency": terms.currency,
+        "minor_digits": len(str(PRICE_SCALE // day.rules.ticks_per_minor)) - 1,
         "status": day.status,
         "trading": trading,
         "policy": terms.policy,

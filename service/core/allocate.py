@@ -80,7 +80,8 @@ def _due(xp: Any, day: Day, wish: Array, stages: list[Stage]) -> Array:
     edge = xp.where(decision < orders.start_step, orders.start_step, orders.end_step)
     qty = wish * inside
     stages.append(Stage(Reason.WINDOW, wish, qty, decision, edge))
-    forced = xp.where(inside & (decision >= day.force_step), remaining, qty)
+    due = inside & (decision >= day.force_step)
+    forced = xp.where(due, xp.maximum(qty, remaining), qty)
     qty = _stage(stages, Reason.FORCED_FINAL, qty, forced, remaining)
     return _stage(stages, Reason.REMAINING, qty, xp.minimum(qty, remaining), remaining)
 

@@ -66,7 +66,7 @@ def lines(played: Played) -> Iterator[str]:
     yield f"orders          {told['orders']}, decisions {told['decisions']}"
     yield f"filled          {told['filled_pct']:.4f} %"
     yield from _shortfalls(report["orders"])
-    yield f"EG over TWAP    {told['eg_bp']:+.2f} bp"
+    yield f"EG to TWAP px   {told['eg_bp']:+.2f} bp"
     yield f"TOC             {told['toc_pct']:.1f} % of the steps ran short of cash"
     least, first = told["min_cash_minor"] / 100, report["opening_cash_minor"] / 100
     yield f"lowest cash     {least:,.2f} of {first:,.2f} {report['currency']} at the open"

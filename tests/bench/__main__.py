@@ -187,7 +187,10 @@ def simulator() -> dict[str, Any]:
     """Agent-steps per CPU-second of the training simulator and of the whole training loop."""
     from training.bench import env_steps_per_cpu_s, loop_steps_per_cpu_s
 
-    return env_steps_per_cpu_s() | loop_steps_per_cpu_s()
+    env, loop = env_steps_per_cpu_s(), loop_steps_per_cpu_s()
+    told = {name: env[name] for name in env if name.startswith("env_") or name == "bars_per_step"}
+    told["loop_steps_per_cpu_s"] = loop["loop_steps_per_cpu_s"]
+    return told | {"simulator": env, "loop": loop}
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from service.core.baselines import twap
 from service.core.day import Day, mark, open_day, settle
 from service.core.decide import decide
 from service.core.fills import paper_fills
+from service.core.limits import CASH_BUFFER_BP_DEFAULT
 from service.core.market import Snapshot, opening
 from service.core.orders import Orders, Rules
 from service.core.units import CASH_MINOR_MAX, PPM, QTY_MAX
@@ -63,7 +64,7 @@ def even_day(day: DayBars, basket: Basket, bars_per_step: int) -> Day:
         vol_ppm=known.vol_ppm,
         profile_ppm=known.profile_ppm,
     )
-    rules = Rules(steps, 100, 100, QTY_MAX, CASH_MINOR_MAX, PPM)
+    rules = Rules(steps, 100, CASH_BUFFER_BP_DEFAULT, QTY_MAX, CASH_MINOR_MAX, PPM)
     state = open_day(orders, rules, np.int64(basket.cash_minor))
     seen = opening(day.open[0, basket.column])
     for snapshot in snapshots:

@@ -155,7 +155,7 @@ def test_cash_by_hand() -> None:
     # sales pay for all steps but the first
     assert cash([BUY, SELL], [400, 400], **free) == 100 * 1_030
     # in step 4 all 200 sales are there: 4 x 100 - 200 shares are still to pay
-    assert cash([BUY, SELL], [400, 200], **free) == 200_000 + 1_000
+    assert cash([BUY, SELL], [400, 200], **free) == 200_000 + 3_000
     assert cash([BUY], [400], margin_bp=200) == (300_000 + 100 * 1_030) * 102 // 100
     # with a margin both legs count, and step 3 is the dearest: 300 shares bought, 200 sold
     both = (200_000 + 100 * 1_030) * 102 // 100 - 200_000 * 98 // 100

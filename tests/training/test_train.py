@@ -43,7 +43,7 @@ def test_a_run_ships_a_model_with_its_provenance(models) -> None:
     assert "shipped iac.onnx" in said
     (row,) = json.loads((folder / "manifest.json").read_text())["models"]
     assert row["contract"] == fingerprint()
-    assert row["method"] == "iac-attention"
+    assert row["method"] == "iac-mean"
     assert row["training"]["command"].startswith("python training/train.py --iterations 2")
     assert row["training"]["config"]["days"] == 8
     assert row["training"]["agent_steps"] > 0
