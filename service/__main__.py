@@ -153,8 +153,6 @@ def _keyring(settings: Settings) -> auth.Keyring:
             )
         secret = secret or settings.data_dir / "dev.key"
         auth.bootstrap(keys, secret)
-        print(f"concord: the first API key is in {secret}", file=sys.stderr)
-        print(f"concord: the first API key is in {secret}", file=sys.stderr)
     return auth.load(keys)
 
 
