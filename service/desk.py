@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import orjson
@@ -211,7 +211,7 @@ class Desk:
                 if past and (answer := await self._recorded(key, command, digest)):
                     return answer
                 try:
-                    effect = plan(replace(held, live=None) if is_opening else held)
+                    effect = plan(held)
                 except Problem:
                     if await self._shelf.is_current(key, held):
                         raise

@@ -6,6 +6,7 @@ Imports columns, wire, live, errors and the core. Ranges are checked on whole ar
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -36,7 +37,7 @@ def snapshot(live: LiveDay, columns: SnapshotColumns) -> Snapshot:
     if columns.status is not None:
         halted = np.array([status == "HALT" for status in columns.status])[at]
     if live.day.step == 0:
-        return _halting(opening(o), halted)
+        return replace(opening(o), halted=halted)
     price = mean_price(o, h, lo, c)
     if columns.vwap is not None:
         price = ticks("snapshot.vwap", np.array(columns.vwap)[at], at)
@@ -54,10 +55,6 @@ def _prices(columns: SnapshotColumns, at: np.ndarray) -> np.ndarray:
         return whole(scaled * PRICE_SCALE)
     pairs = zip(_PRICES, scaled, strict=True)
     return np.stack([ticks(f"snapshot.{name}", column, at) for name, column in pairs])
-
-
-def _halting(bar: Snapshot, halted: np.ndarray) -> Snapshot:
-    return Snapshot(bar.open, bar.high, bar.low, bar.close, bar.price, bar.volume, halted)
 
 
 def _volumes(values: list[int]) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 from service import opening, parse, render
 from service.booking import enforce_book, happened, reported
 from service.calendar import from_us, to_us
+from service.commits import strictest
 from service.core import laws
 from service.core.book import (
     Alarm,
@@ -31,14 +32,13 @@ from service.wire import Close, ExecutionBatch, OpenDay, Step
 AS_OF_LATE_S_MAX = 86_400
 """How long after its scheduled time a step may still be taken: a typing error in a date would
 otherwise make every later snapshot look stale."""
-STRICTNESS = (Trading.ACTIVE, Trading.REDUCING, Trading.HALTED)
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
     """The live day after a command, its reply, and what else the commit writes.
 
-    ``trading`` is the state it was planned under; ``decided`` is there for steps, for telemetry.
+    ``decided`` is there for steps; telemetry tells of it and of the alarms.
     """
 
     live: LiveDay
@@ -73,7 +73,7 @@ def open_day(day_id: str, body: OpenDay, model: dict[str, str], trading: Trading
 def effective(live: LiveDay, trading: Trading) -> Trading:
     """The strictest of the store's state and what broken promises leave of the day's own."""
     own = Trading.REDUCING if bool(live.day.breached) else Trading.ACTIVE
-    return max(trading, own, live.day.trading, key=STRICTNESS.index)
+    return Trading(strictest((trading, own, live.day.trading)))
 
 
 def step(

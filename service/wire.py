@@ -24,7 +24,7 @@ from pydantic import (
 from pydantic.json_schema import models_json_schema
 
 from service.core.book import ExecType
-from service.core.contract import LOT_MAX, N_MAX, STEPS_MAX
+from service.core.contract import LOT_MAX, STEPS_MAX
 from service.core.limits import (
     CASH_BUFFER_BP_DEFAULT,
     CASH_BUFFER_BP_MAX,
@@ -197,7 +197,6 @@ class TradingState(Strict):
 BODIES: dict[type[Strict], TypeAdapter[Any]] = {
     model: TypeAdapter(model) for model in (OpenDay, Step, ExecutionBatch, Close, TradingState)
 }
-ORDERS_MAX = N_MAX
 Body = TypeVar("Body", bound=Strict)
 
 
