@@ -7,7 +7,6 @@ how many. CPU time, not wall time, and the best of some rounds: the machine may 
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
 from typing import Any
@@ -21,14 +20,13 @@ from service.core.policy import grid_wish
 from service.play.sample import SampleMarket
 from training.config import TrainConfig
 from training.episodes import BasketConfig, EpisodeBatch, draw, to_device
+from training.learner import learner
 from training.markets import generated
-from training.policy import Network, NetworkConfig
-from training.ppo import learn
 from training.simulator import Market, RewardConfig, advance, begin, prepare, rewards
 
 DAYS, ORDERS, BARS, BARS_PER_STEP = 512, 20, 48, 6
 ROUNDS = 100
-LOOP_DAYS, LOOP_ORDERS, LOOP_ITERATIONS = 64, 50, 4
+LOOP_DAYS, LOOP_ORDERS, LOOP_ITERATIONS = 64, 50, 9
 
 
 def env_steps_per_cpu_s(rounds: int = ROUNDS) -> dict[str, Any]:
@@ -52,14 +50,17 @@ def env_steps_per_cpu_s(rounds: int = ROUNDS) -> dict[str, Any]:
 
 def loop_steps_per_cpu_s() -> dict[str, Any]:
     """Agent-steps per CPU-second of rollout and update: K = 3, attention, hidden 64, 4 epochs."""
-    config = dataclasses.replace(TrainConfig(), iterations=LOOP_ITERATIONS)
+    config = TrainConfig(method="iac-t", iterations=LOOP_ITERATIONS)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    torch.manual_seed(0)
-    batches = iter([_batch(LOOP_DAYS, LOOP_ORDERS) for _ in range(LOOP_ITERATIONS)])
-    *_, last = learn(Network(NetworkConfig()), batches, config)
+    batch, learns = _batch(LOOP_DAYS, LOOP_ORDERS), learner(config)
+    seconds = []
+    for iteration in range(LOOP_ITERATIONS):
+        started = time.process_time()
+        learns.improve(batch, iteration)
+        seconds.append(time.process_time() - started)
     torch.set_num_threads(before)
-    rate = round(last["agent_steps_per_cpu_s"])
+    rate = round(batch.agent_steps / float(np.median(seconds[1:])))
     return {"loop_steps_per_cpu_s": rate, "loop_orders": LOOP_ORDERS, "rounds": 3, "epochs": 4}
 
 

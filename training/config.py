@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
+from training.channels import NetworkConfig
 from training.episodes import BasketConfig
-from training.policy import NetworkConfig
+from training.methods import MethodName
 from training.simulator import Credit, RewardConfig
 
 
@@ -30,8 +32,12 @@ class PPOConfig:
     """How far the probability ratio may leave 1."""
     target_kl: float = 0.05
     """End a rollout's passes early when the approximate KL exceeds this; 0: never."""
+    q: Literal["branch", "learned"] = "branch"
+    """Where the value of an intention comes from: one simulated step and V, or a learned Q."""
     attribution: float = 0.2
     """Weight of the rounds before the last, each trained on what its intention adds."""
+    attribution_warmup: int = 0
+    """Iterations before the rounds before the last are trained at all."""
     entropy_coef: float = 0.002
     """Weight of the entropy bonus."""
     value_coef: float = 0.5
@@ -41,17 +47,53 @@ class PPOConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class PathwiseConfig:
+    """How the policy is improved along the slope of what days earn."""
+
+    slope_lr: float = 3e-3
+    """Adam's step size at the start; it falls linearly to zero over the run."""
+    days_a_step: int = 16
+    """Days of a rollout in each step of Adam."""
+    entropy_bp: float = 0.3
+    """Weight of the entropy bonus at the start, falling to zero; bp a step."""
+    slope_norm_max: float = 10.0
+    """Gradients (of bp) are clipped to this norm."""
+
+
+@dataclass(frozen=True, slots=True)
+class DDQNConfig:
+    """How the value-based baseline learns."""
+
+    td_lr: float = 5e-4
+    """Adam's step size."""
+    rollouts_kept: int = 8
+    """Rollouts that are replayed."""
+    updates: int = 64
+    """Steps of gradient descent after each rollout; then the target network is renewed."""
+    rows: int = 128
+    """Day-steps in one of them; all orders of each."""
+    exploring: float = 0.5
+    """Share of the run over which exploration falls."""
+    epsilon_last: float = 0.02
+    """Share of random actions at the end."""
+
+
+@dataclass(frozen=True, slots=True)
 class TrainConfig:
     """One training run."""
 
+    method: MethodName = "iac-c-pathwise"
+    """How orders talk and learn; see training/methods.py."""
     seed: int = 1
     """Seed of the network, of the days and of the sampled actions."""
     iterations: int = 200
     """Rollouts, each followed by an update."""
     days: int = 128
     """Days played in one rollout."""
+    lab: str | None = None
+    """Lab market to train on (training/lab.py); none: bars, or the sample market."""
     bars: Path | None = None
-    """Parquet file of bars to train on; none: the generated market."""
+    """Parquet file of bars to train on; none: the sample market."""
     bars_a_day: int = 48
     """Bars of a generated day (5 minutes each)."""
     bars_per_step: int = 6
@@ -67,8 +109,14 @@ class TrainConfig:
     """Folder of the shipped models."""
     name: str = "iac"
     """Name of the exported model."""
-    checkpoints: Path = Path("runs")
-    """Folder for the weights of a finished run, written before it is judged and exported."""
+    runs: Path = Path("runs")
+    """Folder for what a run leaves behind: its checkpoint and its logs."""
+    checkpoint_every: int = 20
+    """Iterations between checkpoints; a run that is started again goes on from the last."""
+    select_every: int = 20
+    """Iterations between looks at the selection days; the best weights of the run are kept."""
+    tensorboard: bool = False
+    """Write the diagnostics for TensorBoard too."""
     device: str = "cpu"
     """Where tensors live: cpu or cuda."""
     threads: int = 1
@@ -82,3 +130,5 @@ class TrainConfig:
         )
     )
     ppo: PPOConfig = field(default_factory=PPOConfig)
+    pathwise: PathwiseConfig = field(default_factory=PathwiseConfig)
+    ddqn: DDQNConfig = field(default_factory=DDQNConfig)

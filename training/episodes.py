@@ -1,7 +1,7 @@
 """Batches of trading days: B days of up to N orders each, drawn from days of bars.
 
-Sides, sizes and initial cash come from the basket rules of ``service.play.orders``: what the demo
-trades is what training trades. Nothing here looks at what a day will bring.
+Sizes and initial cash come from the basket rules of ``service.play.orders``: what the demo trades
+is what training trades. Nothing here looks at what a day will bring.
 """
 
 from __future__ import annotations
@@ -13,44 +13,29 @@ from typing import Any, TypeVar
 import numpy as np
 
 from service.core.limits import (
-    CASH_BUFFER_BP_DEFAULT,
     CHILD_NOTIONAL_MINOR_MAX,
     CHILD_QTY_MAX,
     PARTICIPATION_PPM_MAX,
 )
-from service.core.orders import BUY, SELL, Orders, Proceeds, Rules
+from service.core.orders import Orders, Rules
 from service.core.units import BP, Array, ceil_div
-from service.play.orders import SIZE_SHARE_MAX, draw_sizes, initial_cash_minor
-from training.markets import COLUMNS, Ints, MarketDays
+from service.play.orders import initial_cash_minor
+from training.baskets import BasketConfig, draw_basket
+from training.changes import Changes, draw_changes, draw_windows, windowed_need
+from training.markets import COLUMNS, FLAGS, Ints, MarketDays
+
+__all__ = ["Bars", "BasketConfig", "EpisodeBatch", "draw", "map_arrays", "take_day", "to_device"]
 
 Value = TypeVar("Value")
-Pair = tuple[int, int]
-Range = tuple[float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class BasketConfig:
-    """What orders a day has."""
-
-    orders: Pair = (20, 20)
-    """Fewest and most orders of a day; the number is uniform between them."""
-    buy_share: Range = (0.5, 0.5)
-    """Least and largest share of orders that buy; uniform between them."""
-    margin_bp: Range = (200.0, 200.0)
-    """Initial cash over what an even schedule needs at the opening prices; uniform between."""
-    lot: int = 1
-    """Shares in a lot, the same for all orders."""
-    cash_buffer_bp: int = CASH_BUFFER_BP_DEFAULT
-    """How far above the last price a buy reserves cash."""
-    ticks_per_minor: int = 100
-    """Ticks of 1e-4 in one minor unit of the account currency."""
-    proceeds: Proceeds = Proceeds.REPORTED
-    """When sales pay: once reported (as the service does), or same_step (the paper's setting)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bars:
-    """Bars int64 ``[B, M, N]``, prices in ticks, volume in shares."""
+    """Bars int64 ``[B, M, N]``, prices in ticks, volume in shares.
+
+    ``halted`` (bool) is True where the symbol may not trade; ``locked`` is 1 where a bar stands at
+    its upper price limit (nobody can buy), -1 at its lower one (nobody can sell). None: nowhere.
+    """
 
     open: Array
     high: Array
@@ -58,18 +43,26 @@ class Bars:
     close: Array
     price: Array
     volume: Array
+    halted: Array | None = None
+    locked: Array | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class EpisodeBatch:
     """B days before their opening: ``orders`` ``[B, N]``, ``cash_minor`` ``[B]`` and the bars to
-    come ``[B, M, N]``, ``bars_per_step`` of them in each of the T steps of ``rules``."""
+    come ``[B, M, N]``, ``bars_per_step`` of them in each of the T steps of ``rules``.
+
+    ``volume_cap_ppm`` is the largest share of a bar's volume that a child takes in it (0: any);
+    with ``changes`` orders come and change during the day, without them all are there at the open.
+    """
 
     orders: Orders
     rules: Rules
     cash_minor: Array
     bars: Bars
     bars_per_step: int
+    volume_cap_ppm: int = 0
+    changes: Changes | None = None
 
     @property
     def agent_steps(self) -> int:
@@ -87,30 +80,35 @@ def draw(
     """
     every = len(days.close)
     day = np.arange(count) if every == count else rng.integers(0, every, count)
-    column = _choose_symbols(rng, days, day, config)
-    row = day[:, None]
-    live = np.arange(column.shape[1]) < rng.integers(*_inclusive(config.orders), (count, 1))
-    known = days.reference
-    adv_qty = known.adv_qty[row, column]
-    qty = np.where(live, draw_sizes(rng, adv_qty // days.steps, config.lot), 0)
-    side = _sides(rng, live, config.buy_share)
-    nothing = np.zeros_like(qty)
+    basket = draw_basket(rng, days, day, config)
+    row, column = day[:, None], basket.column
+    known, nothing = days.reference, np.zeros_like(basket.qty)
     orders = Orders(
-        side=side,
-        order_qty=qty,
+        side=basket.side,
+        order_qty=basket.qty,
         lot=nothing + config.lot,
         limit_px=nothing,
         start_step=nothing + 1,
         end_step=nothing + days.steps,
-        live=live,
+        live=basket.live,
         prev_close=known.prev_close[row, column],
-        adv_qty=adv_qty,
+        adv_qty=known.adv_qty[row, column],
         vol_ppm=known.vol_ppm[row, column],
         profile_ppm=known.profile_ppm[row, :, column].transpose(0, 2, 1),
     )
-    bars = {name: getattr(days, name)[row, :, column].transpose(0, 2, 1) for name in COLUMNS}
-    cash = _cash(rng, orders, bars["open"][:, 0], days.steps, config)
-    return EpisodeBatch(orders, _rules(days.steps, config), cash, Bars(**bars), days.bars_per_step)
+    if config.changes:
+        orders = draw_windows(rng, orders, days.steps, config.arrive_share)
+    bars = _bars(days, row, column)
+    cash = _cash(rng, orders, bars.open[:, 0], days.steps, config)
+    return EpisodeBatch(
+        orders,
+        _rules(days.steps, config),
+        cash,
+        bars,
+        days.bars_per_step,
+        config.volume_cap_ppm,
+        draw_changes(rng, orders, days.steps, config) if config.changes else None,
+    )
 
 
 def take_day(batch: EpisodeBatch, at: int) -> EpisodeBatch:
@@ -118,7 +116,9 @@ def take_day(batch: EpisodeBatch, at: int) -> EpisodeBatch:
     live = batch.orders.live[at]
     picked = map_arrays(batch, lambda array: array[at])
     picked = replace(picked, orders=map_arrays(picked.orders, lambda array: array[..., live]))
-    return replace(picked, bars=map_arrays(picked.bars, lambda array: array[..., live]))
+    bars = map_arrays(picked.bars, lambda array: array[..., live])
+    changes = picked.changes and map_arrays(picked.changes, lambda array: array[..., live])
+    return replace(picked, bars=bars, changes=changes)
 
 
 def to_device(batch: EpisodeBatch, device: Any = "cpu") -> EpisodeBatch:
@@ -143,42 +143,34 @@ def map_arrays(value: Value, change: Callable[[Array], Array]) -> Value:
     return replace(value, **changes)  # type: ignore[type-var]
 
 
-def _choose_symbols(
-    rng: np.random.Generator, days: MarketDays, day: Ints, config: BasketConfig
-) -> Ints:
-    """Columns ``[B, N]`` of different symbols that trade enough for one lot, ascending."""
-    wanted = config.orders[1]
-    enough = days.reference.adv_qty * SIZE_SHARE_MAX >= config.lot * days.steps
-    scarce = int(enough.sum(axis=1).min())
-    if wanted > scarce:
-        raise ValueError(f"{wanted} orders a day asked for, but one day has {scarce} symbols")
-    key = np.where(enough[day], rng.random((len(day), enough.shape[1])), 2.0)
-    return np.sort(np.argpartition(key, wanted - 1, axis=1)[:, :wanted], axis=1)
-
-
-def _sides(rng: np.random.Generator, live: Any, buy_share: Range) -> Ints:
-    """BUY for a share of each day's live orders, chosen at random; ``[B, N]``."""
-    share = rng.uniform(*buy_share, (len(live), 1))
-    buys = np.rint(share * live.sum(axis=1, keepdims=True))
-    key = np.where(live, rng.random(live.shape), 2.0)
-    rank = np.argsort(np.argsort(key, axis=1), axis=1)
-    return np.where(rank < buys, BUY, SELL)
+def _bars(days: MarketDays, row: Ints, column: Ints) -> Bars:
+    """The bars of the symbols ``column`` ``[B, N]`` of the days ``row`` ``[B, 1]``."""
+    held = {name: getattr(days, name) for name in (*COLUMNS, *FLAGS)}
+    chosen = {
+        name: array[row, :, column].transpose(0, 2, 1)
+        for name, array in held.items()
+        if array is not None
+    }
+    return Bars(**chosen)
 
 
 def _cash(
     rng: np.random.Generator, orders: Orders, arrival: Ints, steps: int, config: BasketConfig
 ) -> Ints:
     """What an even schedule needs at the opening prices, and a margin of the day; ``[B]``."""
-    need = initial_cash_minor(
-        orders.side,
-        orders.order_qty,
-        arrival,
-        steps,
-        lot=config.lot,
-        margin_bp=0,
-        buffer_bp=config.cash_buffer_bp,
-        ticks_per_minor=config.ticks_per_minor,
-    )
+    if config.changes:
+        need = windowed_need(orders, arrival, steps, config)
+    else:
+        need = initial_cash_minor(
+            orders.side,
+            orders.order_qty,
+            arrival,
+            steps,
+            lot=config.lot,
+            margin_bp=0,
+            buffer_bp=config.cash_buffer_bp,
+            ticks_per_minor=config.ticks_per_minor,
+        )
     margin = np.rint(rng.uniform(*config.margin_bp, need.shape)).astype(np.int64)
     return np.asarray(ceil_div(need * (BP + margin), BP))
 
@@ -193,7 +185,3 @@ def _rules(steps: int, config: BasketConfig) -> Rules:
         participation_ppm_max=PARTICIPATION_PPM_MAX,
         proceeds=config.proceeds,
     )
-
-
-def _inclusive(pair: Pair) -> Pair:
-    return pair[0], pair[1] + 1

@@ -162,7 +162,7 @@ def write_model(
 ) -> dict[str, Any]:
     """Export, prove and write ``<name>.onnx`` and the manifest; answers the manifest's row."""
     network = network.cpu().eval()
-    stamp = {"contract": fingerprint(), "K": str(_rounds(network)), "method": method, "name": name}
+    stamp = {"contract": fingerprint(), "K": str(network.decisions), "method": method, "name": name}
     data = to_onnx(network, stamp)
     row = {
         "name": name,
@@ -171,7 +171,7 @@ def write_model(
         "sha256": hashlib.sha256(data).hexdigest(),
         "bytes": len(data),
         "method": method,
-        "K": _rounds(network),
+        "K": network.decisions,
         "contract": fingerprint(),
         "opset": OPSET,
         **record,
@@ -191,10 +191,6 @@ def served(models_dir: Path, name: str) -> OnnxPolicy | None:
         return load(models_dir, name)
     except ModelRefused:
         return None
-
-
-def _rounds(network: Network) -> int:
-    return max(network.config.rounds, 1)
 
 
 @torch.no_grad()

@@ -262,6 +262,6 @@ LABS: dict[str, LabMarket] = {
     every alone     17.1 (30%)  20.5 (43%)  14.4 (40%)   20.4 (43%)
     even schedule    0.0 (0.0%)  0.0 (0.4%)  0.0 (0.3%)   0.0 (0.1%)
 
-The standard error of the policies' gains is 0.3 to 0.6 bp. The common gap does it: where all prices
+Gains less informed have a standard error of 0.3 to 0.6 bp. The common gap does it: where all prices
 open low and will return, buys should go now and sales later, and cash forbids it.
 """

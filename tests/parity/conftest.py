@@ -8,8 +8,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from training.channels import NetworkConfig  # noqa: E402
 from training.export import write_model  # noqa: E402
-from training.policy import Network, NetworkConfig  # noqa: E402
+from training.methods import METHODS  # noqa: E402
+from training.policy import Network  # noqa: E402
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -20,18 +22,18 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def loud(rounds: int, channel: str) -> Network:
+def loud(rounds: int, method: str) -> Network:
     torch.manual_seed(0)
-    network = Network(NetworkConfig(rounds=rounds, channel=channel))  # type: ignore[arg-type]
+    network = Network(NetworkConfig(rounds=rounds), METHODS[method])  # type: ignore[index]
     torch.nn.init.orthogonal_(network.decide.weight, gain=1.0)
-    if network.channel is not None:
-        torch.nn.init.orthogonal_(network.channel.update[-1].weight, gain=0.5)
+    if network.talk is not None:
+        torch.nn.init.orthogonal_(network.talk.update[-1].weight, gain=0.5)
     return network
 
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory) -> tuple[Network, Path]:
     """A network and the folder of models that it was exported to."""
-    network, folder = loud(3, "attention"), tmp_path_factory.mktemp("models")
-    write_model(folder, network, "iac", "iac-attention", {"training": {}, "scores": []})
+    network, folder = loud(3, "iac-t"), tmp_path_factory.mktemp("models")
+    write_model(folder, network, "iac", "iac-t", {"training": {}, "scores": []})
     return network, folder

@@ -49,11 +49,14 @@ def test_torch_equals_onnx(exported, orders: int) -> None:
     np.testing.assert_array_equal(rounds.actions[clear], actions.numpy()[clear])
 
 
-@pytest.mark.parametrize(("rounds", "channel"), [(0, "attention"), (5, "mean")])
-def test_every_method_exports(tmp_path, rounds: int, channel: str) -> None:
-    network = loud(rounds, channel)
+@pytest.mark.parametrize(
+    ("method", "rounds", "decisions"),
+    [("iac-t", 0, 1), ("iac-c", 5, 5), ("is", 3, 1), ("tarmac", 3, 1)],
+)
+def test_every_method_exports(tmp_path, method: str, rounds: int, decisions: int) -> None:
+    network = loud(rounds, method)
     row = write_model(tmp_path, network, "other", "test", {"training": {}})
-    assert row["K"] == max(rounds, 1)
+    assert row["K"] == decisions
     assert load(tmp_path, "other").K == row["K"]
     assert row["parity"]["max_abs_diff"] <= 1e-5
 
@@ -77,7 +80,7 @@ def test_the_file_is_self_contained_and_small(exported) -> None:
 
 def test_exporting_twice_gives_the_same_bytes(exported, tmp_path) -> None:
     _, folder = exported
-    write_model(tmp_path, loud(3, "attention"), "iac", "iac-attention", {"training": {}})
+    write_model(tmp_path, loud(3, "iac-t"), "iac", "iac-t", {"training": {}})
     assert (tmp_path / "iac.onnx").read_bytes() == (folder / "iac.onnx").read_bytes()
 
 
@@ -93,7 +96,7 @@ def test_another_model_keeps_its_row(exported, tmp_path, monkeypatch) -> None:
 
 def test_a_network_that_is_not_the_file_is_noticed(exported) -> None:
     network, folder = exported
-    other = loud(3, "attention")
+    other = loud(3, "iac-t")
     with torch.no_grad():
         other.decide.bias[0] += 0.01
     with pytest.raises(ExportFailed):

@@ -1,7 +1,7 @@
 """One day in plain Python integers, written from the rules and not from the core's code.
 
-Slow on purpose: a loop over orders, no arrays, nothing imported from the service. Whole-day orders
-without limit prices, cash by reported proceeds; what the simulator must equal, order by order.
+Slow on purpose: a loop over orders, no arrays, nothing imported from the service. Orders without
+limit prices, cash by reported proceeds; what the simulator must equal, order by order.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ class Order:
     lot: int
     adv: int
     profile: list[int]
+    start: int
+    end: int
     filled: int = 0
     notional: int = 0
     children: list[int] = field(default_factory=list)
@@ -33,6 +35,8 @@ class Bar:
     close: int
     price: int
     volume: int
+    halted: bool = False
+    parts: list[Bar] = field(default_factory=list)  # the bars that an interval is merged from
 
 
 @dataclass
@@ -41,6 +45,34 @@ class Result:
     cash: list[int]
     cuts: list[bool]
     gains: list[list[float]]  # R_e by step and order
+
+
+def met(bars: list[Bar], locked: list[int], side: int, opening: int) -> list[Bar]:
+    """What an order meets of a day: nothing trades in a halt, nor in a bar locked against it."""
+    last, found = opening, []
+    for bar, lock in zip(bars, locked, strict=True):
+        if bar.halted:
+            bar = Bar(last, last, last, last, 0, True)
+        elif lock == -side:
+            bar = Bar(bar.low, bar.high, bar.close, bar.price, 0)
+        last = bar.close
+        found.append(bar)
+    return found
+
+
+def merge(bars: list[Bar]) -> Bar:
+    """An interval: the mean price of the bars that traded, the last close where none did."""
+    traded = [bar.price for bar in bars if bar.volume]
+    close = bars[-1].close
+    return Bar(
+        low=min(bar.low for bar in bars),
+        high=max(bar.high for bar in bars),
+        close=close,
+        price=(2 * sum(traded) + len(traded)) // (2 * len(traded)) if traded else close,
+        volume=sum(bar.volume for bar in bars),
+        halted=all(bar.halted for bar in bars),
+        parts=bars,
+    )
 
 
 def round_lot(quarters: int, order: Order) -> int:
@@ -52,7 +84,10 @@ def round_lot(quarters: int, order: Order) -> int:
 
 def wanted(order: Order, quarters: int, step: int, steps: int, expected: int) -> int:
     """A child before cash: forced at the end, within what is left, the volume and whole lots."""
-    force = max(steps - 1, 1) if order.side == 1 else steps
+    if not order.start <= step <= order.end:
+        return 0
+    last = min(order.end, max(steps - 1, 1)) if order.side == 1 else order.end
+    force = max(last, order.start)
     qty = order.left if step >= force else min(round_lot(quarters, order), order.left)
     if order.adv > 0:
         qty = min(qty, expected)
@@ -75,6 +110,55 @@ def fill(order: Any, sent: int, protect: int, bar: Any) -> tuple[int, int]:
     return part, (bar.low + protect + 1) // 2 if part else 0
 
 
+def walk(order: Order, sent: int, protect: int, bars: list[Bar], cap_ppm: int) -> list[Any]:
+    """Shares and price of each bar: equal slices, each cut by its share of the bar's volume."""
+    done, found, count = 0, [], len(bars)
+    for k, bar in enumerate(bars, 1):
+        lots = (2 * sent * k + count * order.lot) // (2 * count * order.lot)
+        upto = sent if k == count else min(lots, sent // order.lot) * order.lot
+        part, done = upto - done, upto
+        most = bar.volume * cap_ppm // 1_000_000
+        found.append(
+            fill(order, part if part <= most else most // order.lot * order.lot, protect, bar)
+        )
+    return found
+
+
+def instruct(order: Order, asked: int, step: int) -> None:
+    """The target before decision ``step``; a cancel ends the window."""
+    if step < order.start:
+        order.target = 0
+        return
+    order.target = max(asked, order.filled)
+    if not asked and order.end >= step > order.start:
+        order.end = step - 1
+
+
+def benchmark(order: Order, bars: list[Bar], asked: list[int]) -> tuple[float, int]:
+    """TWAP of the order's window and the price at which a rest is marked."""
+    end = order.end
+    for step in range(order.start + 1, order.end + 1):
+        if not asked[step - 1]:
+            end = step - 1
+            break
+    window = bars[order.start - 1 : end]
+    traded = [bar.price for bar in window if bar.volume]
+    mark = window[-1].price
+    return (sum(traded) / len(traded) if traded else mark), mark
+
+
+def earned(order: Order, twap: float) -> float:
+    """Gain so far as a share of the target in force."""
+    gain = order.notional - order.filled * twap
+    return order.side * gain / order.target / twap if order.target else 0.0
+
+
+def rest(order: Order, twap: float, mark: int) -> float:
+    """What is left unfilled, marked at a price, as a share of the target."""
+    gain = order.side * order.left * (mark - twap) / twap
+    return gain / order.target if order.target else 0.0
+
+
 def cut_to_cash(buys: list[tuple[int, int, int]], cash: int, ticks: int) -> list[int]:
     """Volumes of ``buys`` (wanted, reserve price, lot) that ``cash`` pays, by one common factor."""
     need = sum(cost(q, px, ticks) for q, px, _ in buys)
@@ -82,18 +166,45 @@ def cut_to_cash(buys: list[tuple[int, int, int]], cash: int, ticks: int) -> list
     rho = (payable << 20) // max(need, 1)
     given = [(q * rho >> 20) // lot * lot for q, _, lot in buys]
     spare = cash - sum(cost(g, px, ticks) for g, (_, px, _) in zip(given, buys, strict=True))
-    rest = [
+    room = [
         (-((q * rho - (g << 20)) // lot), i)
         for i, (g, (q, _, lot)) in enumerate(zip(given, buys, strict=True))
         if g + lot <= q
     ]
-    for _, i in sorted(rest):
+    for _, i in sorted(room):
         _, px, lot = buys[i]
         spare -= cost(given[i] + lot, px, ticks) - cost(given[i], px, ticks)
         if spare < 0:
             break
         given[i] += lot
     return given
+
+
+def paid_for(
+    orders: list[Order], wishes: list[int], reserve: list[int], cash: int, ticks: int
+) -> list[int]:
+    """The children that cash pays for: ``wishes``, its buys cut together where it runs short."""
+    at = [i for i, order in enumerate(orders) if order.side == -1]
+    need = sum(cost(wishes[i], reserve[i], ticks) for i in at)
+    sent = list(wishes)
+    if need > cash:
+        parts = cut_to_cash([(wishes[i], reserve[i], orders[i].lot) for i in at], cash, ticks)
+        for i, part in zip(at, parts, strict=True):
+            sent[i] = part
+    return sent
+
+
+def trade(order: Order, sent: int, protect: int, bar: Bar, cap_ppm: int, ticks: int) -> int:
+    """Book what ``bar`` gives to a child; answers what cash changes by."""
+    fills = [fill(order, sent, protect, bar)]
+    if cap_ppm:
+        fills = walk(order, sent, protect, bar.parts, cap_ppm)
+    for qty, px in fills:
+        order.filled += qty
+        order.notional += qty * px
+    if order.side == 1:
+        return sum(qty * px // ticks for qty, px in fills)
+    return -sum(cost(qty, px, ticks) for qty, px in fills)
 
 
 def play(
@@ -104,43 +215,44 @@ def play(
     cash: int,
     buffer_bp: int,
     ticks: int,
+    cap_ppm: int = 0,
+    asked: list[list[int]] | None = None,
 ) -> Result:
-    """A day: ``bars`` and ``actions`` (quarters of the target) by step and order."""
+    """A day: ``bars``, ``actions`` (quarters of the target) and ``asked`` by step and order."""
     steps = len(bars)
     result = Result(orders, [cash], [], [])
-    twap = [
-        sum(b.price for b in own if b.volume) / max(1, sum(b.volume > 0 for b in own))
-        for own in (list(column) for column in zip(*bars, strict=True))
+    asked = asked or [[order.target for order in orders]] * steps
+    known = [
+        benchmark(order, [row[i] for row in bars], [row[i] for row in asked])
+        for i, order in enumerate(orders)
     ]
-    last = list(opening)
+    for order, qty in zip(orders, asked[0], strict=True):
+        instruct(order, qty, 1)
+    last, halted = list(opening), [False] * len(orders)
     for step in range(1, steps + 1):
+        before = [earned(order, twap) for order, (twap, _) in zip(orders, known, strict=True)]
         protect = [px * (10_000 + buffer_bp) // 10_000 for px in last]
         reserve = [-(-px // ticks) * ticks for px in protect]
-        asked = [
+        wishes = [
             wanted(o, actions[step - 1][i], step, steps, o.adv * o.profile[step - 1] // 1_000_000)
             for i, o in enumerate(orders)
         ]
-        at = [i for i, o in enumerate(orders) if o.side == -1]
-        need = sum(cost(asked[i], reserve[i], ticks) for i in at)
-        sent = list(asked)
-        if need > cash:
-            parts = cut_to_cash([(asked[i], reserve[i], orders[i].lot) for i in at], cash, ticks)
-            for i, part in zip(at, parts, strict=True):
-                sent[i] = part
-        result.cuts.append(sent != asked)
-        gains = []
+        wishes = [0 if stop else qty for qty, stop in zip(wishes, halted, strict=True)]
+        sent = paid_for(orders, wishes, reserve, cash, ticks)
+        result.cuts.append(sent != wishes)
         for i, order in enumerate(orders):
             bar = bars[step - 1][i]
-            qty, px = fill(order, sent[i], protect[i], bar)
             order.children.append(sent[i])
-            order.filled += qty
-            order.notional += qty * px
-            cash += qty * px // ticks if order.side == 1 else -cost(qty, px, ticks)
-            gain = qty * (px - twap[i])
-            if step == steps:  # what is left is marked at the last interval's price
-                gain += (order.target - order.filled) * (bar.price - twap[i])
-            gains.append(order.side * gain / order.target / twap[i])
-            last[i] = bar.close
+            cash += trade(order, sent[i], protect[i], bar, cap_ppm, ticks)
+            last[i], halted[i] = bar.close, bar.halted
+            if step < steps:
+                instruct(order, asked[step][i], step + 1)
+        gains = [
+            earned(order, twap) - old
+            for order, (twap, _), old in zip(orders, known, before, strict=True)
+        ]
+        if step == steps:  # what is left is marked at the last price of its window
+            gains = [gain + rest(o, *k) for gain, o, k in zip(gains, orders, known, strict=True)]
         result.gains.append(gains)
         result.cash.append(cash)
     return result

@@ -16,7 +16,6 @@ from service.core.orders import BUY
 from service.play.bars import BarsError
 from service.play.sample import generate_days
 from training.episodes import BasketConfig, EpisodeBatch, draw, map_arrays
-from training.evaluate import split
 from training.markets import MarketDays, from_file
 from training.simulator import begin, prepare
 
@@ -100,8 +99,10 @@ def test_days_of_a_file(file: Path) -> None:
     assert days.reference.profile_ppm.shape == (5, 4, 8)
     assert (days.reference.profile_ppm.sum(axis=1) == 1_000_000).all()
     np.testing.assert_array_equal(days.reference.prev_close[1:], days.close[:-1, -1])
-    train, later = split(days)
-    assert (len(train.close), len(later.close)) == (4, 1)
+    assert len(days.dates) == 5
+    later = days.only(slice(4, None))
+    assert (len(later.close), later.dates) == (1, days.dates[4:])
+    np.testing.assert_array_equal(later.reference.prev_close[0], days.close[3, -1])
     batch = draw(np.random.default_rng(0), days, BasketConfig(orders=(4, 4)), 30)
     assert batch.bars.close.shape == (30, 12, 4)
 

@@ -1,4 +1,4 @@
-"""PPO: its estimates against plain Python, its rollout against the simulator; it learns."""
+"""PPO: its estimates against plain Python, its rollout against the simulator."""
 
 from __future__ import annotations
 
@@ -11,19 +11,17 @@ import torch
 
 from service.core import metrics
 from service.core.policy import Intent, grid_wish
-from service.play.sample import SampleMarket
 from training.bench import env_steps_per_cpu_s
+from training.channels import NetworkConfig
 from training.config import PPOConfig, TrainConfig
-from training.episodes import BasketConfig, EpisodeBatch, draw, to_device
-from training.markets import generated
-from training.policy import Network, NetworkConfig, NetworkPolicy
-from training.ppo import gae, learn, rollout, update
-from training.simulator import play, prepare
+from training.episodes import to_device
+from training.learner import learner
+from training.policy import Network
+from training.ppo import PPO
+from training.rollout import Rollout, gae, rollout, sampler, verdict
+from training.simulator import play
 
 from .small import episodes
-
-# An edge that a blind eye sees: most of each move is gone within the day.
-OBVIOUS = SampleMarket(half_life_bars=2.0, reverting_share=0.9, volatility_spread=0.0)
 
 
 def slow_gae(reward: Any, value: Any, gamma: float, lam: float) -> list[float]:
@@ -44,17 +42,20 @@ def test_gae_equals_its_definition(gamma: float, lam: float) -> None:
         np.testing.assert_allclose(fast[:, i], slow)
 
 
-def made(rounds: int = 2, **ppo: Any) -> tuple[Network, TrainConfig]:
-    torch.manual_seed(0)
+def made(method: Any = "iac-t", rounds: int = 2, **ppo: Any) -> tuple[Network, TrainConfig]:
     network = NetworkConfig(rounds=rounds, hidden=32)
-    config = TrainConfig(network=network, ppo=PPOConfig(**ppo))
-    return Network(network), config
+    config = TrainConfig(method=method, network=network, ppo=PPOConfig(**ppo))
+    return learner(config).network, config
+
+
+def played(method: Any = "iac-t", rounds: int = 2, days: int = 5) -> Rollout:
+    network, config = made(method, rounds)
+    batch = to_device(episodes(2, days=days))
+    return rollout(network, batch, config, sampler(torch.Generator().manual_seed(3)))
 
 
 def test_a_rollout_is_what_the_simulator_played() -> None:
-    network, config = made()
-    batch = to_device(episodes(2, days=5))
-    data = rollout(network, batch, config, torch.Generator().manual_seed(3))
+    data, batch = played(), to_device(episodes(2, days=5))
     steps, days, orders = batch.rules.steps, *batch.orders.side.shape
     assert data.features.shape[:2] == (steps * days, orders)
     assert data.actions.shape == (steps * days, 2, orders)
@@ -68,10 +69,17 @@ def test_a_rollout_is_what_the_simulator_played() -> None:
     assert not data.open.view(steps, days, orders)[-1].any()
 
 
+def test_returns_are_what_was_earned_from_there_on() -> None:
+    data = played()
+    reward = data.reward.view(data.steps, -1).numpy()
+    for t in range(data.steps):
+        whole = data.played_out.view(data.steps, -1)[t].numpy()
+        np.testing.assert_allclose(whole, reward[t:].sum(axis=0), atol=1e-5)
+
+
 def test_the_last_round_earns_gae_and_the_others_what_they_change() -> None:
     """Where two rounds intend the same, the second has changed nothing and is credited nothing."""
-    network, config = made(rounds=3)
-    data = rollout(network, to_device(episodes(2)), config, torch.Generator().manual_seed(3))
+    data = played(rounds=3)
     same = data.actions[:, 0] == data.actions[:, 1]
     alike = same.all(dim=-1)  # another order's action may move the cash of all
     assert not data.advantage[alike][:, 1].any() or not alike.any()
@@ -79,50 +87,62 @@ def test_the_last_round_earns_gae_and_the_others_what_they_change() -> None:
     assert data.advantage[:, 2][data.open].mean().abs() < 1e-5
 
 
+def test_raw_attribution_has_no_baseline_and_none_has_no_credit() -> None:
+    raw, based, none = (played(f"iac-t{kind}", 3) for kind in ("-raw", "", "-unattributed"))
+    assert torch.equal(raw.actions, based.actions)
+    difference = raw.advantage[:, 1] - raw.advantage[:, 0]
+    torch.testing.assert_close(difference, based.advantage[:, 1])
+    assert not none.advantage[:, :-1].any()
+
+
+def test_the_sparse_verdict_is_on_the_whole_day() -> None:
+    data = played("ppo-sparse")
+    earlier, last = data.reward.view(data.steps, -1)[:-1], data.reward.view(data.steps, -1)[-1]
+    assert not earlier.any()
+    assert set(last.unique().tolist()) <= {-1.0, 0.0, 1.0}
+    batch = to_device(episodes(2, days=5))
+    day = play(batch, lambda day, _: Intent(grid_wish(day, torch.ones_like(day.cum_qty))))
+    eg = torch.as_tensor(metrics.execution_gain_bp(day))
+    assert torch.equal(verdict(day) < 0, (eg < 0) & batch.orders.live)
+
+
 def test_an_update_lowers_its_loss_and_stops_at_the_kl() -> None:
     network, config = made(epochs=50, target_kl=0.01, lr=1e-2)
     generator = torch.Generator().manual_seed(0)
-    data = rollout(network, to_device(episodes(1, days=16)), config, generator)
-    optimizer = torch.optim.Adam(network.parameters(), lr=config.ppo.lr)
-    found = update(network, optimizer, data, config.ppo)
+    data = rollout(network, to_device(episodes(1, days=16)), config, sampler(generator))
+    found = PPO(network, config).update(data, attribution=0.2)
     assert 0.01 < found["kl"] < 0.5
     assert {"clip_fraction", "explained", "entropy_1", "entropy_2"} <= found.keys()
 
 
+@pytest.mark.parametrize("q", ["branch", "learned"])
 @pytest.mark.parametrize(("credit", "shaped"), [("order", True), ("team", True), ("order", False)])
-def test_every_credit_gives_finite_gradients(credit: Any, shaped: bool) -> None:
-    network, config = made()
+def test_every_credit_gives_finite_gradients(credit: Any, shaped: bool, q: Any) -> None:
+    _, config = made(q=q)
     config = replace(config, credit=credit, shaped=shaped, iterations=1)
-    batch = to_device(episodes(1))
-    for found in learn(network, iter([batch]), config):
-        assert all(np.isfinite(value) for value in found.values())
+    found = learner(config).improve(to_device(episodes(1)), 0)
+    assert all(np.isfinite(value) for value in found.values())
 
 
-@pytest.mark.parametrize("channel", ["attention", "mean"])
-def test_it_learns_an_obvious_edge(channel: Any) -> None:
-    """A dozen small iterations must beat the even schedule on days that were not trained on."""
-    torch.manual_seed(0)
-    shape = NetworkConfig(rounds=2, channel=channel, hidden=32)
-    network = Network(shape)
-    config = TrainConfig(iterations=14, network=shape, ppo=PPOConfig(lr=3e-3))
-    rng = np.random.default_rng(0)
-    untrained = _gain(network, _toy(np.random.default_rng(1), 200))
-    batches = (_toy(rng, 64) for _ in range(config.iterations))
-    list(learn(network, batches, config))
-    gained = _gain(network, _toy(np.random.default_rng(1), 200))
-    low = gained.mean() - 4 * gained.std() / len(gained) ** 0.5
-    assert low > 5.0, gained.mean()
-    assert gained.mean() > untrained.mean() + 5.0
+def test_a_learned_critic_comes_to_know_what_actions_earn() -> None:
+    """Its error on the returns of executed actions falls while the policy stays as it is."""
+    _, config = made(q="learned", lr=3e-3, attribution=0.0)
+    learns = learner(replace(config, iterations=30))
+    assert isinstance(learns, PPO)
+    critic = learns.action_value
+    assert critic is not None
+    batch = to_device(episodes(5, days=64))
 
+    def error(data: Rollout) -> float:
+        value = critic(data.features, data.actions[:, -1], data.live)
+        return float((value.detach() - data.played_out)[data.live].pow(2).mean())
 
-def _toy(rng: np.random.Generator, days: int) -> EpisodeBatch:
-    basket = BasketConfig(orders=(8, 8), margin_bp=(2_000.0, 2_000.0))
-    return to_device(draw(rng, generated(rng, OBVIOUS, days, 12, 2, 8), basket, days))
-
-
-def _gain(network: Network, batch: EpisodeBatch) -> np.ndarray:
-    day = play(batch, NetworkPolicy(network), prepare(batch))
-    return np.asarray(metrics.execution_gain_bp(day).mean(dim=-1))
+    choose = sampler(torch.Generator().manual_seed(1))
+    data = rollout(learns.network, batch, config, choose, action_value=critic)
+    before = error(data)
+    for _ in range(6):
+        learns.update(data, attribution=0.0)
+    assert error(data) < 0.8 * before
 
 
 def test_the_benchmarks_count_what_they_say() -> None:

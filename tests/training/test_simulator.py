@@ -11,28 +11,10 @@ import torch
 from service.core import laws, metrics
 from service.core.baselines import twap
 from service.core.orders import BUY, Proceeds
-from service.core.policy import grid_wish
-from training.episodes import EpisodeBatch, map_arrays, take_day, to_device
-from training.simulator import RewardConfig, Step, advance, begin, play, prepare, rewards
+from training.episodes import map_arrays, take_day, to_device
+from training.simulator import RewardConfig, play, prepare, rewards
 
-from . import reference
-from .small import by_hand, episodes
-
-
-def played(batch: EpisodeBatch, actions: np.ndarray) -> list[Step]:
-    """Every step of ``batch`` under grid ``actions`` ``[T, B, N]``, as torch tensors."""
-    on_torch = to_device(batch)
-    market = prepare(on_torch)
-    day, steps = begin(on_torch, market), []
-    for action in actions:
-        steps.append(advance(day, grid_wish(day, torch.from_numpy(action)), market))
-        day = steps[-1].day
-    return steps
-
-
-def random_actions(batch: EpisodeBatch, seed: int) -> np.ndarray:
-    shape = (batch.rules.steps, *batch.orders.side.shape)
-    return np.random.default_rng(seed).choice([0, 1, 2, 4], shape)
+from .small import assert_equals_slow, by_hand, episodes, played, random_actions
 
 
 def test_a_day_solved_by_hand() -> None:
@@ -63,53 +45,7 @@ def test_equals_the_slow_reference(seed: int) -> None:
     batch = episodes(seed, lot=(1, 7, 100)[seed % 3], cash_buffer_bp=(0, 100)[seed % 2])
     batch = replace(batch, cash_minor=batch.cash_minor * (seed % 4) // 3)  # from broke to enough
     actions = random_actions(batch, seed)
-    steps = played(batch, actions)
-    for b in range(len(batch.cash_minor)):
-        slow = _reference(batch, actions, b)
-        live = batch.orders.live[b]
-        for t, step in enumerate(steps):
-            fast = step.decision.child_qty[b].numpy()[live]
-            assert fast.tolist() == [order.children[t] for order in slow.orders]
-            assert bool(step.cut[b]) == slow.cuts[t]
-            assert int(step.day.cash_minor[b]) == slow.cash[t + 1]
-            np.testing.assert_allclose(step.gain[b].numpy()[live], slow.gains[t], atol=1e-7)
-
-
-def _reference(batch: EpisodeBatch, actions: np.ndarray, b: int) -> reference.Result:
-    """Day ``b`` by the slow twin, its bars merged in plain Python."""
-    day, width = take_day(batch, b), batch.bars_per_step
-    orders, n = day.orders, len(day.orders.side)
-    merged = []
-    for at in range(0, day.bars.close.shape[0], width):
-        row = []
-        for i in range(n):
-            column = slice(at, at + width)
-            low, high = day.bars.low[column, i].tolist(), day.bars.high[column, i].tolist()
-            price, volume = day.bars.price[column, i].tolist(), day.bars.volume[column, i].tolist()
-            traded = [p for p, v in zip(price, volume, strict=True) if v]
-            close = int(day.bars.close[at + width - 1, i])
-            mean = (2 * sum(traded) + len(traded)) // (2 * len(traded)) if traded else close
-            row.append(reference.Bar(min(low), max(high), close, mean, sum(volume)))
-        merged.append(row)
-    rows = [
-        reference.Order(
-            int(orders.side[i]),
-            int(orders.order_qty[i]),
-            int(orders.lot[i]),
-            int(orders.adv_qty[i]),
-            orders.profile_ppm[:, i].tolist(),
-        )
-        for i in range(n)
-    ]
-    return reference.play(
-        rows,
-        merged,
-        actions[:, b][:, batch.orders.live[b]].tolist(),
-        day.bars.open[0].tolist(),
-        int(day.cash_minor),
-        day.rules.cash_buffer_bp,
-        day.rules.ticks_per_minor,
-    )
+    assert_equals_slow(batch, actions)
 
 
 @pytest.mark.parametrize("proceeds", Proceeds)

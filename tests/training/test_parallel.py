@@ -1,0 +1,65 @@
+"""Two processes learn what one with the joined batch learns."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from training.parallel import Ranks
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = """
+import sys, torch
+from training.arenas import arena
+from training.channels import NetworkConfig
+from training.config import TrainConfig
+from training.parallel import join, leave
+from training.run import train
+torch.set_num_threads(1)
+config = TrainConfig(lab="mild", method=sys.argv[1], days=8, iterations=3, runs=sys.argv[2],
+    select_every=3, network=NetworkConfig(rounds=2, hidden=16))
+from pathlib import Path
+from dataclasses import replace
+config = replace(config, runs=Path(sys.argv[2]))
+ranks = join("cpu")
+done = train(config, arena(config), ranks=ranks)
+if ranks.first:
+    torch.save(done.network.state_dict(), Path(sys.argv[2]) / "weights.pt")
+leave(ranks)
+"""
+
+
+def trained(folder: Path, method: str, processes: int) -> torch.Tensor:
+    folder.mkdir()
+    program = folder / "program.py"
+    program.write_text(PROGRAM)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command = [sys.executable, *(torchrun if processes > 1 else []), str(program)]
+    done = subprocess.run(
+        [*command, method, str(folder)],
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2_000:]
+    state = torch.load(folder / "weights.pt")
+    return torch.cat([part.flatten() for part in state.values()])
+
+
+@pytest.mark.parametrize("method", ["iac-t", "is"])
+def test_two_processes_learn_what_one_learns(tmp_path: Path, method: str) -> None:
+    alone = trained(tmp_path / "one", method, 1)
+    both = trained(tmp_path / "two", method, 2)
+    torch.testing.assert_close(alone, both, atol=2e-4, rtol=1e-3)
+
+
+def test_days_are_shared_evenly_or_not_at_all() -> None:
+    assert [Ranks(rank, 3).own(9) for rank in range(3)] == [slice(0, 3), slice(3, 6), slice(6, 9)]
+    with pytest.raises(ValueError, match="8 days cannot be shared by 3 processes"):
+        Ranks(0, 3).own(8)

@@ -1,0 +1,113 @@
+"""The twin plays what the simulator plays, and its slopes are what another action would change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from service.core import metrics
+from service.core.orders import Proceeds
+from service.core.policy import Intent, grid_wish
+from training.channels import NetworkConfig
+from training.config import TrainConfig
+from training.episodes import EpisodeBatch, to_device
+from training.learner import learner
+from training.pathwise import Pathwise
+from training.simulator import RewardConfig, begin, play, prepare
+from training.twin import Twin, features, live, open_twin
+
+from .small import episodes
+
+FREE = RewardConfig(alpha=0.0, sigma=0.0)
+
+
+def batch_of(seed: int, cash: int, **basket: object) -> EpisodeBatch:
+    made = to_device(episodes(seed, days=4, orders=(5, 5), cash_buffer_bp=1_000, **basket))
+    return replace(made, cash_minor=made.cash_minor * cash)
+
+
+def actions_of(batch: EpisodeBatch, seed: int) -> torch.Tensor:
+    shape = (batch.rules.steps, *batch.orders.side.shape)
+    return torch.randint(0, 2, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def played(batch: EpisodeBatch, actions: torch.Tensor) -> tuple[Twin, torch.Tensor, torch.Tensor]:
+    """The twin at the end, what each day earned, and the one-hot actions that can be sloped."""
+    market = prepare(batch)
+    twin = open_twin(begin(batch, market))
+    chosen = torch.nn.functional.one_hot(actions, 5).float().requires_grad_()
+    earned = torch.zeros(len(batch.cash_minor))
+    for t in range(batch.rules.steps):
+        twin, gained, step = live(twin, chosen[t], market, FREE)
+        left = step.day.remaining / step.day.orders.order_qty.clamp(min=1)
+        torch.testing.assert_close(twin.left.detach(), left.float())
+        torch.testing.assert_close(twin.cash.detach(), step.day.free_cash_minor.float())
+        earned = earned + gained
+    return twin, earned, chosen
+
+
+@pytest.mark.parametrize("proceeds", Proceeds)
+@pytest.mark.parametrize("cash", [0, 1, 50])
+def test_what_a_twin_earns_is_the_gain_of_the_day(cash: int, proceeds: Proceeds) -> None:
+    batch = batch_of(1, cash, proceeds=proceeds)
+    actions = actions_of(batch, 2)
+    _, earned, _ = played(batch, actions)
+    day = play(batch, lambda day, _: Intent(grid_wish(day, actions[day.step])))
+    eg = torch.as_tensor(metrics.execution_gain_bp(day)).mean(dim=-1)
+    torch.testing.assert_close(1e4 * earned.detach().double(), eg, atol=0.02, rtol=1e-3)
+
+
+@pytest.mark.parametrize("proceeds", Proceeds)
+def test_a_slope_is_what_another_quarter_would_have_earned(proceeds: Proceeds) -> None:
+    """With ample cash a day is linear in each action, until the order is done."""
+    batch = batch_of(3, 50, proceeds=proceeds)
+    actions = torch.zeros_like(actions_of(batch, 0))  # all is left for the end: nothing binds
+    _, earned, chosen = played(batch, actions)
+    (slope,) = torch.autograd.grad(earned.sum(), chosen)
+    for t, b, i in [(0, 0, 0), (1, 1, 3), (2, 3, 4), (0, 2, 2)]:
+        other = actions.clone()
+        other[t, b, i] = 1
+        change = played(batch, other)[1].detach()[b] - earned.detach()[b]
+        expected = slope[t, b, i, 1] - slope[t, b, i, 0]
+        assert float(change) == pytest.approx(float(expected), rel=0.02, abs=2e-6)
+
+
+def test_cash_that_is_short_ties_the_orders_together() -> None:
+    """What a sale does changes what buys may; with ample cash it does not."""
+    slopes = []
+    for cash in (50, 0):
+        batch = batch_of(3, cash, proceeds=Proceeds.SAME_STEP)
+        actions = torch.ones_like(actions_of(batch, 0))
+        market = prepare(batch)
+        twin = open_twin(begin(batch, market))
+        chosen = torch.nn.functional.one_hot(actions[0], 5).float().requires_grad_()
+        after, _, _ = live(twin, chosen, market, FREE)
+        buys = batch.orders.side < 0
+        (slope,) = torch.autograd.grad((after.left * buys).sum(), chosen)
+        slopes.append(float((slope[..., 1] * ~buys).abs().sum()))
+    assert slopes[0] == 0.0
+    assert slopes[1] > 0.0
+
+
+def test_the_twin_sees_what_the_service_sees() -> None:
+    from service.core.observe import observe
+
+    batch = batch_of(5, 1)
+    twin = open_twin(begin(batch, prepare(batch)))
+    seen = observe(twin.day)
+    assert torch.equal(features(twin, seen), seen.features)
+
+
+def test_slopes_reach_every_round_and_stay_finite() -> None:
+    config = TrainConfig(method="iac-t-pathwise", network=NetworkConfig(rounds=3, hidden=16))
+    learns = learner(config)
+    assert isinstance(learns, Pathwise)
+    for seed in range(3):
+        found = learns.improve(batch_of(seed, seed % 2), 0)
+        assert all(value == value for value in found.values())
+    assert {"entropy_1", "entropy_2", "entropy_3", "slope_norm"} <= found.keys()
+    talk = learns.network.talk
+    assert talk is not None
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in talk.parameters())

@@ -1,0 +1,100 @@
+"""A run: interrupted or not it ends with the same numbers, and it keeps its best weights."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from training.arenas import Arena, arena
+from training.channels import NetworkConfig
+from training.config import TrainConfig
+from training.episodes import to_device
+from training.run import Finished, Interrupted, identity, objective_bp, train
+
+
+def small(runs: Path, **options: Any) -> TrainConfig:
+    config = TrainConfig(
+        lab="mild",
+        days=6,
+        iterations=5,
+        runs=runs,
+        checkpoint_every=2,
+        select_every=2,
+        network=NetworkConfig(rounds=2, hidden=16),
+    )
+    return replace(config, **options)
+
+
+def weights(done: Finished) -> torch.Tensor:
+    return torch.cat([part.flatten() for part in done.network.state_dict().values()])
+
+
+def interrupted(config: TrainConfig, where: Arena, after: int) -> None:
+    """Start the run and ask it to stop during iteration ``after``."""
+
+    def stop(iteration: int, found: dict[str, float]) -> None:
+        if iteration == after:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted, match=f"after iteration {after}"):
+        train(config, where, stop)
+
+
+@pytest.mark.parametrize("method", ["iac-t", "ddqn", "is"])
+@pytest.mark.parametrize("after", [1, 3, 4])
+def test_an_interrupted_run_ends_as_one_that_was_not(
+    tmp_path: Path, method: Any, after: int
+) -> None:
+    whole, parts = small(tmp_path / "whole", method=method), small(tmp_path / "p", method=method)
+    where = arena(whole)
+    expected = train(whole, where)
+    interrupted(parts, where, after)
+    resumed = train(parts, where)
+    assert torch.equal(weights(expected), weights(resumed))
+    assert expected.curve == resumed.curve
+    assert expected.agent_steps == resumed.agent_steps
+    assert expected.last["eg_bp"] == resumed.last["eg_bp"]
+
+
+def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
+    config = small(tmp_path)
+    where = arena(config)
+    first = train(config, where)
+    seen: list[int] = []
+    again = train(config, where, lambda iteration, found: seen.append(iteration))
+    assert seen == []
+    assert torch.equal(weights(first), weights(again))
+
+
+def test_the_best_weights_of_the_selection_days_are_kept(tmp_path: Path) -> None:
+    config = small(tmp_path)
+    where = arena(config)
+    done = train(config, where)
+    best = max(value for _, value in done.curve)
+    chosen = [to_device(batch) for batch in where.select().batches]
+    assert objective_bp(done.network, chosen, config.reward) == pytest.approx(best)
+    assert [iteration for iteration, _ in done.curve] == [2, 4, 5]
+
+
+def test_what_a_run_is_called_depends_on_what_it_learns_only(tmp_path: Path) -> None:
+    config = small(tmp_path)
+    assert identity(config) == identity(replace(config, runs=tmp_path / "other", threads=2))
+    for change in ({"seed": 2}, {"iterations": 6}, {"method": "tarmac"}, {"lab": "tight"}):
+        assert identity(config) != identity(replace(config, **change))
+
+
+def test_a_second_interrupt_is_not_held_back(tmp_path: Path) -> None:
+    config = small(tmp_path)
+
+    def stop(iteration: int, found: dict[str, float]) -> None:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, arena(config), stop)

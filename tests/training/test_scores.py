@@ -1,0 +1,134 @@
+"""Scores of finished days, intervals of their differences, and the cash-aware schedule."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from service.core.orders import BUY, Proceeds
+from service.core.policy import Intent
+from training.arenas import Days, arena
+from training.config import TrainConfig
+from training.episodes import to_device
+from training.evaluate import always, played
+from training.rules import RULES, twap_sync
+from training.scores import (
+    paired_interval,
+    paired_interval_of_runs,
+    score,
+    share_interval,
+)
+from training.simulator import advance, begin, play, prepare
+
+from .small import by_hand, episodes
+
+ACTIONS = np.array([[[8, 8, 0]], [[8, 8, 4]], [[0, 0, 0]], [[0, 0, 0]]])
+
+
+def by_hand_played():
+    return play(by_hand(), lambda day, _: Intent(ACTIONS[day.step]))
+
+
+def test_a_score_is_the_core_metrics() -> None:
+    found = score([by_hand_played()])
+    assert found.eg_bp == pytest.approx(0.75 / 10.75 * 1e4)
+    assert found.toc_pct == 50.0
+    assert (found.pos, found.filled_pct) == (1.0, 100.0)
+    assert found.objective_bp(sigma=1e-3) == pytest.approx(found.eg_bp - 20.0)
+    assert found.arr_pct == pytest.approx(100 * ((1 + 0.1 * found.eg_bp / 1e4) ** 250 - 1))
+
+
+def test_costs_are_weighted_by_value_and_cash_has_a_low_water_mark() -> None:
+    day = by_hand_played()
+    found = score([day])
+    # equal targets at one price: weighted as if they were not
+    assert found.slippage_bp == pytest.approx(-found.eg_bp)
+    bought = day.cum_notional[0, :2].sum() - 16 * 100_000
+    sold = day.cum_notional[0, 2] - 8 * 100_000
+    assert found.shortfall_bp == pytest.approx(1e4 * (bought - sold) / (24 * 100_000))
+    assert found.low_water_pct == 0.0  # the first step spends all of it
+    assert found.log_gain_bp is None
+
+
+def test_baskets_of_one_day_are_one_day() -> None:
+    batch = episodes(3)
+    one, two = (played(Days([batch] * count), always(RULES["ac"])) for count in (1, 2))
+    assert len(two.days["eg_bp"]) == len(batch.cash_minor)
+    for name, values in one.days.items():
+        np.testing.assert_allclose(values, two.days[name])
+    assert one.log_gain_bp == pytest.approx(two.log_gain_bp)
+
+
+def test_low_water_is_the_share_of_the_initial_cash() -> None:
+    batch = episodes(5)
+    day = play(batch, RULES["twap"])
+    known = np.minimum(day.min_cash_minor / batch.cash_minor, 1.0)
+    np.testing.assert_allclose(score([day]).days["low_water_pct"], 100 * known, atol=1e-3)
+
+
+def test_an_interval_is_that_of_the_normal_law() -> None:
+    rng = np.random.default_rng(0)
+    drawn = rng.normal(3.0, 10.0, 400)
+    found = paired_interval(drawn + 1.0, np.ones(400))
+    low, high = stats.norm.interval(0.95, drawn.mean(), drawn.std() / 20)
+    assert found.value == pytest.approx(drawn.mean())
+    assert (found.low, found.high) == (pytest.approx(low, abs=0.1), pytest.approx(high, abs=0.1))
+    assert found == paired_interval(drawn + 1.0, np.ones(400))
+
+
+def test_an_interval_holds_the_mean_it_is_of() -> None:
+    rng = np.random.default_rng(0)
+    found = [paired_interval(rng.normal(3.0, 10.0, 200), np.zeros(200), s) for s in range(40)]
+    assert sum(each.low < 3.0 < each.high for each in found) >= 34
+
+
+def test_what_all_days_share_is_certain_and_seeds_are_averaged() -> None:
+    days = np.random.default_rng(1).normal(0.0, 10.0, (2, 50))
+    found = paired_interval(days + np.array([[1.0], [3.0]]), days)
+    assert (found.low, found.value, found.high) == pytest.approx((2.0, 2.0, 2.0))
+    of_runs = paired_interval_of_runs(days + np.array([[1.0], [3.0]]), days)
+    assert of_runs.value == pytest.approx(2.0)
+    assert of_runs.low < 1.5 < 2.5 < of_runs.high
+
+
+def test_a_share_is_a_ratio_of_means() -> None:
+    bound = np.random.default_rng(2).uniform(10.0, 20.0, 100)
+    found = share_interval(0.5 * bound, bound)
+    assert (found.low, found.value, found.high) == pytest.approx((0.5, 0.5, 0.5))
+
+
+@pytest.mark.parametrize("proceeds", list(Proceeds))
+def test_a_synchronised_schedule_is_cut_at_the_end_only(proceeds: Proceeds) -> None:
+    batch = episodes(7, days=30, orders=(6, 6), margin_bp=(-300.0, 0.0), proceeds=proceeds)
+    market = prepare(batch)
+    day, cut = begin(batch, market), []
+    for _ in range(batch.rules.steps):
+        step = advance(day, twap_sync(day).wish, market)
+        cut.append(step.cut.any())
+        day = step.day
+    assert not any(cut[:-1])
+    assert (day.cum_qty > 0).all()
+
+
+def test_buys_of_a_synchronised_schedule_share_one_factor() -> None:
+    batch = episodes(8, days=4, orders=(6, 6))
+    batch = replace(batch, cash_minor=batch.cash_minor // 20)
+    day = begin(batch, prepare(batch))
+    even, wish = RULES["twap"](day, None).wish, twap_sync(day).wish
+    buys = day.orders.side == BUY
+    np.testing.assert_array_equal(even[~buys], wish[~buys])
+    for at in range(4):
+        part = (wish / np.maximum(even, 1))[at][buys[at]]
+        assert part.max() < 1.0
+        assert np.ptp(part) <= 1 / even[at][buys[at]].min() + 1e-9
+
+
+def test_torch_and_numpy_score_alike() -> None:
+    batch = arena(TrainConfig(lab="tight")).test(8).batches[0]
+    one = played(Days([batch]), always(twap_sync))
+    two = played(Days([batch]), always(twap_sync), "cpu")
+    assert one.eg_bp == pytest.approx(two.eg_bp, abs=1e-9)
+    assert int(play(to_device(batch), twap_sync).conflicts.sum()) == one.days["conflicts"].sum()

@@ -1,0 +1,169 @@
+"""Where methods are trained, chosen and compared: a market, and which of its days are for what.
+
+Training days, selection days (which weights of a run are kept, which run is best) and test days
+(looked at once, for the published tables) never overlap. A file of bars is split by date: its test
+window is the ``valid`` days of the ``split.json`` beside it, selection has the last part of its
+``train`` days; without such a file the last days are the test window. Generated markets have a
+seed for each purpose.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from service.play.sample import SampleMarket
+from training.config import TrainConfig
+from training.episodes import BasketConfig, EpisodeBatch, draw
+from training.lab import LABS, LabMarket, Truth, lab_episodes
+from training.markets import MarketDays, from_file, generated
+
+SELECT_SHARE = 0.15
+"""Share of the training days, the last ones, on which weights are chosen."""
+TEST_SHARE = 0.15
+"""Share of a file's days, its last, that are the test window where no split is given."""
+SELECT_SEED, TEST_SEED = 20_230_806, 20_231_107
+PLAY_BASKET = BasketConfig()
+"""What the demo trades and tests ask for: 20 orders, half of them buys, 2% of spare cash."""
+SELECT_DAYS = 256
+"""Generated days for selection."""
+BASKETS_A_DAY = 8
+"""Baskets drawn from each day of a file; a generated day has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Days:
+    """Episodes in NumPy, one batch for each basket of a day; ``truth`` of lab markets only."""
+
+    batches: list[EpisodeBatch]
+    truth: Truth | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Arena:
+    """``draw`` makes training days from a random generator and their number."""
+
+    name: str
+    draw: Callable[[np.random.Generator, int], EpisodeBatch]
+    select: Callable[[], Days]
+    test: Callable[[int], Days]
+    source: dict[str, Any]
+    lab: LabMarket | None = None
+
+
+def arena(config: TrainConfig, tested: BasketConfig | None = None) -> Arena:
+    """The arena that ``config`` names: a lab market, a file of bars, or the sample market.
+
+    ``tested``: the baskets of its test days, where they are not to be the usual ones; of a lab
+    market only their number of orders counts.
+    """
+    if config.lab is not None:
+        return lab_arena(config.lab, tested.orders if tested else None)
+    if config.bars is not None:
+        return file_arena(config.bars, config, tested or PLAY_BASKET)
+    return sample_arena(config, tested or PLAY_BASKET)
+
+
+def lab_arena(name: str, orders: tuple[int, int] | None = None) -> Arena:
+    """A lab market; its test days may have another number of orders than those of training."""
+    lab = LABS[name]
+    tested = lab if orders is None else dataclasses.replace(lab, orders=orders)
+
+    def draw_lab(rng: np.random.Generator, days: int) -> EpisodeBatch:
+        return lab_episodes(rng, lab, days)[0]
+
+    def test(days: int) -> Days:
+        batch, truth = lab_episodes(np.random.default_rng(TEST_SEED), tested, days)
+        return Days([batch], truth)
+
+    def select() -> Days:
+        return Days([draw_lab(np.random.default_rng(SELECT_SEED), SELECT_DAYS)])
+
+    source = {"lab": name, **dataclasses.asdict(lab)}
+    return Arena(f"lab-{name}", draw_lab, select, test, source, tested)
+
+
+def sample_arena(config: TrainConfig, tested: BasketConfig = PLAY_BASKET) -> Arena:
+    """The generated market of the demo."""
+    market = SampleMarket()
+
+    def days_of(rng: np.random.Generator, count: int, symbols: int) -> MarketDays:
+        return generated(rng, market, count, config.bars_a_day, config.bars_per_step, symbols)
+
+    def draw_sample(rng: np.random.Generator, days: int) -> EpisodeBatch:
+        basket = _one_size(rng, config.basket)
+        return draw(rng, days_of(rng, days, basket.orders[1]), basket, days)
+
+    def held(seed: int, days: int) -> Days:
+        rng = np.random.default_rng(seed)
+        made = days_of(rng, days, tested.orders[1])
+        return Days([draw(np.random.default_rng(seed), made, tested, days)])
+
+    source = {"sample": dataclasses.asdict(market)}
+    return Arena(
+        "sample",
+        draw_sample,
+        lambda: held(SELECT_SEED, SELECT_DAYS),
+        lambda days: held(TEST_SEED, days),
+        source,
+    )
+
+
+def file_arena(path: Path, config: TrainConfig, tested: BasketConfig = PLAY_BASKET) -> Arena:
+    """Bars of a Parquet file; selection and test days are all days of their windows."""
+    train, select, test = windows(path, config.bars_per_step)
+    source = {"file": path.name, "sha256": sha256(path)}
+
+    def held(days: MarketDays, seed: int) -> Days:
+        rng = np.random.default_rng(seed)
+        drawn = [draw(rng, days, tested, len(days.close)) for _ in range(BASKETS_A_DAY)]
+        return Days(drawn)
+
+    def draw_file(rng: np.random.Generator, days: int) -> EpisodeBatch:
+        return draw(rng, train, _one_size(rng, config.basket), days)
+
+    return Arena(
+        path.parent.name,
+        draw_file,
+        lambda: held(select, SELECT_SEED),
+        lambda _: held(test, TEST_SEED),
+        source,
+    )
+
+
+def windows(path: Path, bars_per_step: int) -> tuple[MarketDays, MarketDays, MarketDays]:
+    """Training, selection and test days of a file, in this order of time."""
+    beside = path.parent / "split.json"
+    if beside.is_file():
+        split = json.loads(beside.read_text(encoding="utf-8"))["split"]
+        last, (start, end, *_) = split["train"][1], split["valid"]
+        days = from_file(path, bars_per_step, end)
+        known = [date <= last for date in days.dates]
+        tested = [start <= date <= end for date in days.dates]
+        count, first = sum(known), tested.index(True)
+        test = days.only(slice(first, first + sum(tested)))
+    else:
+        days = from_file(path, bars_per_step)
+        count = len(days.close) - max(1, round(TEST_SHARE * len(days.close)))
+        test = days.only(slice(count, None))
+    chosen = count - max(1, round(SELECT_SHARE * count))
+    return days.only(slice(0, chosen)), days.only(slice(chosen, count)), test
+
+
+def _one_size(rng: np.random.Generator, basket: BasketConfig) -> BasketConfig:
+    """Baskets of one size for a batch, so that nothing is padded."""
+    orders = int(rng.integers(basket.orders[0], basket.orders[1] + 1))
+    return dataclasses.replace(basket, orders=(orders, orders))
+
+
+def sha256(path: Path) -> str:
+    """Of a file's content, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

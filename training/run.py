@@ -1,0 +1,186 @@
+"""One training run: iterations, selection of weights, checkpoints.
+
+A checkpoint holds all that the rest of the run depends on. Days and random numbers of an iteration
+come from its number, so a run that was interrupted and started again ends with the same numbers as
+one that was not. Ctrl-C ends a run after the iteration at hand and saves it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from service.core import metrics
+from training.arenas import Arena
+from training.config import TrainConfig
+from training.episodes import EpisodeBatch, to_device
+from training.learner import Learner, learner
+from training.parallel import ALONE, Ranks
+from training.policy import Network, NetworkPolicy
+from training.simulator import RewardConfig, play
+
+Report = Callable[[int, dict[str, float]], None]
+"""Called after each iteration with its number from 1 and its diagnostics."""
+NOT_LEARNING = frozenset(
+    "runs models name tensorboard checkpoint_every held_out_days threads device".split()
+)
+"""Options that change nothing of what is learned; the rest identify a run."""
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; everything is saved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A run after its last iteration, ``network`` with the best weights on the selection days.
+
+    ``agent_steps`` decisions of orders played, ``cpu_s`` processor time, ``curve`` one row
+    (iteration, objective on the selection days in bp) per look at them.
+    """
+
+    network: Network
+    agent_steps: int
+    cpu_s: float
+    curve: list[tuple[int, float]]
+    last: dict[str, float]
+
+
+@dataclass
+class _Progress:
+    """What a checkpoint holds beside the learner."""
+
+    done: int = 0
+    agent_steps: int = 0
+    cpu_s: float = 0.0
+    best: dict[str, torch.Tensor] | None = None
+    best_bp: float = float("-inf")
+    curve: list[tuple[int, float]] = dataclasses.field(default_factory=list)
+    last: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+def identity(config: TrainConfig) -> str:
+    """A name for all that decides what a run learns: method, seed and a hash of the options."""
+    options = dataclasses.asdict(config)
+    kept = {name: value for name, value in options.items() if name not in NOT_LEARNING}
+    text = json.dumps(kept, sort_keys=True, default=_name_only)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return f"{config.method}-k{config.network.rounds}-s{config.seed}-{digest}"
+
+
+def _name_only(value: object) -> str:
+    return f"{value.parent.name}/{value.name}" if isinstance(value, Path) else str(value)
+
+
+def train(
+    config: TrainConfig,
+    where: Arena,
+    report: Report = lambda iteration, found: None,
+    ranks: Ranks = ALONE,
+) -> Finished:
+    """Train the method of ``config`` in ``where``; raises Interrupted after Ctrl-C."""
+    made, progress = learner(config, ranks), _Progress()
+    saved = config.runs / identity(config) / "checkpoint.pt"
+    _restore(saved, made, progress, config.device)
+    chosen = [to_device(batch, config.device) for batch in where.select().batches]
+    with _asked_to_stop() as stopping:
+        while progress.done < config.iterations:
+            started = time.process_time()
+            found = _iterate(config, where, made, progress, chosen)
+            progress.cpu_s += time.process_time() - started
+            progress.last = found | {"agent_steps_per_cpu_s": progress.agent_steps / progress.cpu_s}
+            report(progress.done, progress.last)
+            due = progress.done % config.checkpoint_every == 0
+            if ranks.first and (due or stopping() or progress.done == config.iterations):
+                _save(saved, made, progress)
+            if stopping():
+                raise Interrupted(f"stopped after iteration {progress.done}; saved in {saved}")
+    if progress.best is not None:
+        made.network.load_state_dict(progress.best)
+    return Finished(
+        made.network, progress.agent_steps, progress.cpu_s, progress.curve, progress.last
+    )
+
+
+def _iterate(
+    config: TrainConfig,
+    where: Arena,
+    made: Learner,
+    progress: _Progress,
+    chosen: list[EpisodeBatch],
+) -> dict[str, float]:
+    rng = np.random.default_rng([config.seed, progress.done])
+    batch = to_device(where.draw(rng, config.days), config.device)
+    found = made.improve(batch, progress.done)
+    progress.done += 1
+    progress.agent_steps += batch.agent_steps
+    if progress.done % config.select_every == 0 or progress.done == config.iterations:
+        value = objective_bp(made.network, chosen, config.reward)
+        progress.curve.append((progress.done, value))
+        if value > progress.best_bp:
+            progress.best_bp = value
+            state = made.network.state_dict()
+            progress.best = {name: part.clone() for name, part in state.items()}
+    return found
+
+
+def objective_bp(network: Network, batches: list[EpisodeBatch], config: RewardConfig) -> float:
+    """Mean EG of greedy play less the paper's cash penalty of every conflict, in bp."""
+    network.eval()
+    values = []
+    for batch in batches:
+        day = play(batch, NetworkPolicy(network))
+        gain = torch.as_tensor(metrics.execution_gain_bp(day))[day.orders.live].mean()
+        values.append(float(gain - 1e4 * config.sigma * day.conflicts.double().mean()))
+    network.train()
+    return float(np.mean(values))
+
+
+def _restore(saved: Path, made: Learner, progress: _Progress, device: str) -> None:
+    if not saved.is_file():
+        return
+    state = torch.load(saved, map_location=device, weights_only=False)
+    made.load_state_dict(state["learner"])
+    for name, value in state["progress"].items():
+        setattr(progress, name, value)
+
+
+def _save(saved: Path, made: Learner, progress: _Progress) -> None:
+    """Write the checkpoint whole or not at all."""
+    saved.parent.mkdir(parents=True, exist_ok=True)
+    fresh = saved.with_suffix(f".{os.getpid()}")
+    torch.save({"learner": made.state_dict(), "progress": vars(progress)}, fresh)
+    os.replace(fresh, saved)
+
+
+@contextlib.contextmanager
+def _asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Whether SIGINT or SIGTERM came; a second one ends the process at once."""
+    asked: list[Any] = []
+
+    def stop(number: int, frame: Any) -> None:
+        asked.append(number)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    try:
+        before = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: whoever started it must stop it
+        before = {}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

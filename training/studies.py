@@ -1,0 +1,275 @@
+"""What is run, as data: the studies, and the cells that each consists of.
+
+A cell is one run of one method, rule or reference in one arena, and the tests that it takes. Cells
+that say the same about training share one run, whichever study they belong to.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from training.baskets import MIXED, BasketConfig, Kind
+from training.channels import NetworkConfig
+from training.config import PPOConfig, TrainConfig
+from training.lab import LABS
+from training.methods import METHODS, MethodName
+from training.rules import RULES
+
+Reference = Literal["planner", "informed", "clairvoyant"]
+Measure = Literal["score", "critic"]
+
+REFERENCES: tuple[Reference, ...] = get_args(Reference)
+COMPARED: tuple[MethodName, ...] = (
+    "iac-t", "iac-c", "is", "tarmac", "commnet", "ppo", "ppo-sparse", "ddqn",
+)  # fmt: skip
+"""The methods of the paper's table."""
+PATHWISE: tuple[MethodName, ...] = (
+    "iac-t-pathwise", "iac-c-pathwise", "is-pathwise", "tarmac-pathwise", "commnet-pathwise",
+    "alone-pathwise",
+)  # fmt: skip
+"""The same channels, trained along the slope of what days earn."""
+ABLATIONS: tuple[MethodName, ...] = (
+    "iac-t-unattributed", "iac-t-raw", "iac-t-observations", "iac-t-silent",
+    "iac-t-pathwise-silent", "iac-t-pathwise-data",
+)  # fmt: skip
+BEST: MethodName = "iac-t-pathwise"
+"""The method of the studies that look at one."""
+LAB_ARENAS = ("lab-tight", "lab-tight-trend", "lab-tight-regimes", "lab-mild")
+FOLDERS = {
+    "cn_ashare_15m_2025": 2,
+    "nse_equity_5m_2023": 6,
+    "us_equity_5m_2025": 6,
+    "us_equity_1m_2018": 30,
+}
+"""Folders of real bars, and how many bars make half an hour."""
+SEEDS = tuple(range(1, 7))
+FEW_SEEDS = SEEDS[:3]
+SCALES = (5, 10, 20, 50, 100, 200)
+TRAIN_BASKET = TrainConfig().basket
+ARRIVING = BasketConfig(arrive_share=(0.3, 0.3))
+"""Test baskets of which nearly a third arrives during the day."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How long is trained and how much is tested."""
+
+    lab_iterations: int = 100
+    """Rollouts of a run in a lab market."""
+    market_iterations: int = 100
+    """Rollouts of a run on real bars or in the sample market."""
+    rollout_days: int = 128
+    """Days of one rollout."""
+    lab_test_days: int = 2_000
+    """Test days of a lab market; its references are computed on all of them."""
+    sample_test_days: int = 1_000
+    """Test days of the sample market; of real bars all days of the test window are used."""
+    scale_test_days: int = 500
+    """Test days of each number of orders."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a finished run is asked: ``basket`` of the test days, None for the arena's usual one."""
+
+    name: str
+    days: int
+    basket: BasketConfig | None = None
+    measure: Measure = "score"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """``player`` is a learned method, a rule or a reference; only the first learns."""
+
+    study: str
+    arena: str
+    player: str
+    config: TrainConfig
+    tests: tuple[Trial, ...]
+
+    @property
+    def learns(self) -> bool:
+        """Whether there is anything to train."""
+        return self.player in METHODS
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of exchange, 0 for what does not talk."""
+        talks = self.learns and METHODS[self.config.method].channel is not None
+        return self.config.network.rounds if talks else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A question, and the cells that answer it."""
+
+    name: str
+    title: str
+    cells: Callable[[Budget, Path], list[Cell]]
+
+    @property
+    def command(self) -> str:
+        """What runs all of it."""
+        return f"python -m training.sweep --study {self.name}"
+
+
+def command(cell: Cell, budget: Budget) -> str:
+    """What runs this cell alone."""
+    said = ["python", "-m", "training.sweep", "--study", cell.study, "--arenas", cell.arena]
+    said += ["--methods", cell.player]
+    if cell.learns:
+        said += ["--seeds", str(cell.config.seed)]
+    if cell.learns and METHODS[cell.config.method].channel is not None:
+        said += ["--rounds", str(cell.rounds)]
+    for field in dataclasses.fields(Budget):
+        value = getattr(budget, field.name)
+        if value != field.default:
+            said += [f"--{field.name.replace('_', '-')}", str(value)]
+    return shlex.join(said)
+
+
+def place(arena: str, budget: Budget, data: Path) -> TrainConfig:
+    """The options of training that name an arena: a lab market, a folder of ``data``, sample."""
+    days, iterations = budget.rollout_days, budget.market_iterations
+    if arena in FOLDERS:
+        bars, width = data / arena / "bars.parquet", FOLDERS[arena]
+        return TrainConfig(bars=bars, bars_per_step=width, days=days, iterations=iterations)
+    if arena == "sample":
+        return TrainConfig(days=days, iterations=iterations)
+    lab = arena.removeprefix("lab-")
+    if not arena.startswith("lab-") or lab not in LABS:
+        known = ["sample", *(f"lab-{name}" for name in LABS), *FOLDERS]
+        raise ValueError(f"there is no arena {arena!r}; choose among {', '.join(known)}")
+    return TrainConfig(lab=lab, days=days, iterations=budget.lab_iterations)
+
+
+def usual_test(arena: str, budget: Budget) -> Trial:
+    """The test days of an arena as they are published."""
+    lab = arena.startswith("lab-")
+    return Trial(arena, budget.lab_test_days if lab else budget.sample_test_days)
+
+
+def learned(
+    study: str,
+    arena: str,
+    config: TrainConfig,
+    tests: Sequence[Trial],
+    methods: Iterable[MethodName],
+    seeds: Iterable[int] = SEEDS,
+) -> list[Cell]:
+    """One cell for each method and seed."""
+    return [
+        Cell(study, arena, name, dataclasses.replace(config, method=name, seed=seed), tuple(tests))
+        for name, seed in itertools.product(methods, seeds)
+    ]
+
+
+def fixed(study: str, arena: str, config: TrainConfig, tests: Sequence[Trial]) -> list[Cell]:
+    """The rules, and in a lab market the references."""
+    names = (*RULES, *(REFERENCES if config.lab is not None else ()))
+    return [Cell(study, arena, name, config, tuple(tests)) for name in names]
+
+
+def with_rounds(config: TrainConfig, rounds: int) -> TrainConfig:
+    """The same with K ``rounds``."""
+    return dataclasses.replace(config, network=NetworkConfig(rounds=rounds))
+
+
+def _table(budget: Budget, data: Path) -> list[Cell]:
+    cells = []
+    for arena in (*LAB_ARENAS, *FOLDERS):
+        config, tests = place(arena, budget, data), (usual_test(arena, budget),)
+        cells += fixed("table", arena, config, tests)
+        cells += learned("table", arena, config, tests, (*COMPARED, *PATHWISE))
+    return cells
+
+
+def _rounds(budget: Budget, data: Path) -> list[Cell]:
+    config, test = place("lab-tight", budget, data), usual_test("lab-tight", budget)
+    cells = fixed("rounds", "lab-tight", config, [test])
+    for rounds in range(6):
+        made = with_rounds(config, rounds)
+        cells += learned("rounds", "lab-tight", made, [test], [BEST])
+    return cells
+
+
+def _ablations(budget: Budget, data: Path) -> list[Cell]:
+    config, test = place("lab-tight", budget, data), usual_test("lab-tight", budget)
+    cells = fixed("ablations", "lab-tight", config, [test])
+    return cells + learned("ablations", "lab-tight", config, [test], ("iac-t", BEST, *ABLATIONS))
+
+
+def _critic(budget: Budget, data: Path) -> list[Cell]:
+    config, usual = place("lab-tight", budget, data), usual_test("lab-tight", budget)
+    tests = [usual, Trial("critic", 256, measure="critic")]
+    cells = []
+    for q in ("branch", "learned"):
+        made = dataclasses.replace(config, ppo=PPOConfig(q=q))
+        cells += learned("critic", f"lab-tight-q-{q}", made, tests, ["iac-t"], FEW_SEEDS)
+    return cells
+
+
+def _scale(budget: Budget, data: Path) -> list[Cell]:
+    config, days = place("lab-tight", budget, data), budget.scale_test_days
+    tests = [Trial(f"lab-tight-n{n}", days, BasketConfig(orders=(n, n))) for n in SCALES]
+    cells = fixed("scale", "lab-tight", config, tests)
+    return cells + learned(
+        "scale", "lab-tight", config, tests, (BEST, "tarmac-pathwise", "alone-pathwise")
+    )
+
+
+def _generators(budget: Budget, data: Path) -> list[Cell]:
+    kinds: tuple[Kind, ...] = (*MIXED, "one_sided")
+    sample, days = place("sample", budget, data), budget.sample_test_days
+    tests = [Trial(f"sample-{kind}", days, BasketConfig(kind=kind)) for kind in kinds]
+    cells = fixed("generators", "sample", sample, tests)
+    for kind in (*MIXED, "mixed"):
+        basket = dataclasses.replace(TRAIN_BASKET, kind=kind)
+        config = dataclasses.replace(sample, basket=basket)
+        cells += learned("generators", f"sample-{kind}", config, tests, [BEST], FEW_SEEDS)
+    return cells
+
+
+def _open(budget: Budget, data: Path) -> list[Cell]:
+    sample, days, cells = place("sample", budget, data), budget.sample_test_days, []
+    for width in (3, 6, 12):
+        arena, config = f"sample-{width}bars", dataclasses.replace(sample, bars_per_step=width)
+        cells += fixed("open", arena, config, [Trial(arena, days)])
+        cells += learned("open", arena, config, [Trial(arena, days)], [BEST], FEW_SEEDS)
+    for arena in ("lab-tight-regimes", "lab-mild"):
+        config, test = place(arena, budget, data), usual_test(arena, budget)
+        cells += fixed("open", arena, config, [test])
+        for rounds in (0, 1, 3):
+            made = with_rounds(config, rounds)
+            cells += learned("open", arena, made, [test], [BEST], FEW_SEEDS)
+    basket = dataclasses.replace(TRAIN_BASKET, arrive_share=(0.0, 0.5))
+    tests = [Trial("sample-arriving", days, ARRIVING), Trial("sample", days)]
+    cells += fixed("open", "sample", sample, tests)
+    for arena, config in (
+        ("sample", sample),
+        ("sample-arrivals", dataclasses.replace(sample, basket=basket)),
+    ):
+        cells += learned("open", arena, config, tests, [BEST], FEW_SEEDS)
+    return cells
+
+
+STUDIES: dict[str, Study] = {
+    study.name: study
+    for study in (
+        Study("table", "All methods in all markets", _table),
+        Study("rounds", "Rounds of exchange", _rounds),
+        Study("ablations", "Ablations of IaC^T", _ablations),
+        Study("critic", "Where the value of an intention comes from", _critic),
+        Study("scale", "Numbers of orders never trained on", _scale),
+        Study("generators", "Baskets of other kinds than those of training", _generators),
+        Study("open", "Open questions: step length, easy markets, arriving orders", _open),
+    )
+}
+"""The studies by name."""
