@@ -118,7 +118,7 @@ def sample_arena(config: TrainConfig, tested: BasketConfig = PLAY_BASKET) -> Are
 
 def file_arena(path: Path, config: TrainConfig, tested: BasketConfig = PLAY_BASKET) -> Arena:
     """Bars of a Parquet file; selection and test days are all days of their windows."""
-    train, select, test = windows(path, config.bars_per_step)
+    train, select, test = windows(path, config.bars_per_step, config.price_limit_bp)
     source = {"file": path.name, "sha256": sha256(path)}
 
     def held(days: MarketDays, seed: int) -> Days:
@@ -138,19 +138,21 @@ def file_arena(path: Path, config: TrainConfig, tested: BasketConfig = PLAY_BASK
     )
 
 
-def windows(path: Path, bars_per_step: int) -> tuple[MarketDays, MarketDays, MarketDays]:
+def windows(
+    path: Path, bars_per_step: int, price_limit_bp: int = 0
+) -> tuple[MarketDays, MarketDays, MarketDays]:
     """Training, selection and test days of a file, in this order of time."""
     beside = path.parent / "split.json"
     if beside.is_file():
         split = json.loads(beside.read_text(encoding="utf-8"))["split"]
         last, (start, end, *_) = split["train"][1], split["valid"]
-        days = from_file(path, bars_per_step, end)
+        days = from_file(path, bars_per_step, end, price_limit_bp=price_limit_bp)
         known = [date <= last for date in days.dates]
         tested = [start <= date <= end for date in days.dates]
         count, first = sum(known), tested.index(True)
         test = days.only(slice(first, first + sum(tested)))
     else:
-        days = from_file(path, bars_per_step)
+        days = from_file(path, bars_per_step, price_limit_bp=price_limit_bp)
         count = len(days.close) - max(1, round(TEST_SHARE * len(days.close)))
         test = days.only(slice(count, None))
     chosen = count - max(1, round(SELECT_SHARE * count))

@@ -56,6 +56,8 @@ class PathwiseConfig:
     """Days of a rollout in each step of Adam."""
     entropy_bp: float = 0.3
     """Weight of the entropy bonus at the start, falling to zero; bp a step."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay (AdamW), against learning few days by heart."""
     slope_norm_max: float = 10.0
     """Gradients (of bp) are clipped to this norm."""
 
@@ -94,6 +96,8 @@ class TrainConfig:
     """Lab market to train on (training/lab.py); none: bars, or the sample market."""
     bars: Path | None = None
     """Parquet file of bars to train on; none: the sample market."""
+    price_limit_bp: int = 0
+    """Daily price limit of the market of ``bars``; a bar locked at it does not trade; 0: none."""
     bars_a_day: int = 48
     """Bars of a generated day (5 minutes each)."""
     bars_per_step: int = 6

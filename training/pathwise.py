@@ -31,7 +31,11 @@ class Pathwise:
     def __init__(self, network: Network, config: TrainConfig, ranks: Ranks = ALONE) -> None:
         self.network, self.config, self.ranks = network, config, ranks
         self.generator = torch.Generator(device=config.device)
-        self.optimizer = torch.optim.Adam(network.parameters(), lr=config.pathwise.slope_lr)
+        self.optimizer = torch.optim.AdamW(
+            network.parameters(),
+            lr=config.pathwise.slope_lr,
+            weight_decay=config.pathwise.weight_decay,
+        )
 
     def improve(self, batch: EpisodeBatch, iteration: int) -> dict[str, float]:
         """Play the days of ``batch`` in parts, each followed by a step of Adam."""

@@ -29,7 +29,7 @@ from training.scores import (
 )
 from training.studies import REFERENCES, STUDIES, Budget, Cell, Trial
 
-LEADS = ("iac-t", "iac-c")
+LEADS = ("iac-t-pathwise", "iac-c-pathwise", "iac-t", "iac-c")
 """Methods that are compared with every other one."""
 AGAINST_ALL = "twap-sync"
 """Rule that every method is compared with."""

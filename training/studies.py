@@ -48,6 +48,8 @@ FOLDERS = {
     "us_equity_1m_2018": 30,
 }
 """Folders of real bars, and how many bars make half an hour."""
+PRICE_LIMITS_BP = {"cn_ashare_15m_2025": 1_000}
+"""Daily price limits of markets that have one for all their symbols."""
 SEEDS = tuple(range(1, 7))
 FEW_SEEDS = SEEDS[:3]
 SCALES = (5, 10, 20, 50, 100, 200)
@@ -140,7 +142,9 @@ def place(arena: str, budget: Budget, data: Path) -> TrainConfig:
     days, iterations = budget.rollout_days, budget.market_iterations
     if arena in FOLDERS:
         bars, width = data / arena / "bars.parquet", FOLDERS[arena]
-        return TrainConfig(bars=bars, bars_per_step=width, days=days, iterations=iterations)
+        limit = PRICE_LIMITS_BP.get(arena, 0)
+        made = TrainConfig(bars=bars, bars_per_step=width, days=days, iterations=iterations)
+        return dataclasses.replace(made, price_limit_bp=limit)
     if arena == "sample":
         return TrainConfig(days=days, iterations=iterations)
     lab = arena.removeprefix("lab-")
