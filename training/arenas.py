@@ -73,6 +73,8 @@ def arena(config: TrainConfig, tested: BasketConfig | None = None) -> Arena:
 
 def lab_arena(name: str, orders: tuple[int, int] | None = None) -> Arena:
     """A lab market; its test days may have another number of orders than those of training."""
+    if name not in LABS:
+        raise ValueError(f"there is no lab market {name!r}; choose among {', '.join(LABS)}")
     lab = LABS[name]
     tested = lab if orders is None else dataclasses.replace(lab, orders=orders)
 

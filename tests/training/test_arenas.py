@@ -1,0 +1,112 @@
+"""Arenas: which days are for training, selection and tests, and that they never overlap."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from service.play.sample import generate_days
+from training.arenas import Days, arena, windows
+from training.baskets import BasketConfig
+from training.config import TrainConfig
+from training.lab import LABS
+from training.markets import MarketDays
+
+DAYS = 24
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Generated days of a few symbols as a Parquet file, without a split."""
+    rows: dict[str, list[object]] = {name: [] for name in ("symbol", "ts", *_NAMES)}
+    for day in generate_days(3, DAYS, symbols=6, bars=8):
+        for at, start in enumerate(day.starts):
+            moment = dt.datetime.fromisoformat(f"{day.date}T{start}")
+            for s, symbol in enumerate(day.symbols):
+                rows["symbol"].append(symbol)
+                rows["ts"].append(moment)
+                for name in _NAMES:
+                    value = int(getattr(day, name)[at, s])
+                    rows[name].append(value if name == "volume" else value / 10_000)
+    path = tmp_path_factory.mktemp("market") / "bars.parquet"
+    pq.write_table(pa.table(rows), path)
+    return path
+
+
+_NAMES = ("open", "high", "low", "close", "volume")
+SMALL = BasketConfig(orders=(4, 4))
+
+
+def test_windows_of_a_file_follow_each_other(file: Path) -> None:
+    parts = windows(file, 2)
+    dates = [date for part in parts for date in part.dates]
+    assert dates == sorted(set(dates))
+    assert [len(part.dates) for part in parts] == [17, 3, 3]  # the first day is only known
+
+
+def test_a_split_beside_the_file_names_the_test_window(file: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "bars.parquet"
+    copy.write_bytes(file.read_bytes())
+    dates = sorted({str(m)[:10] for m in pq.read_table(file)["ts"].to_pylist()})
+    split = {"train": [dates[0], dates[13], 14], "valid": [dates[15], dates[18], 4]}
+    (tmp_path / "split.json").write_text(json.dumps({"split": split}))
+    train, select, test = windows(copy, 2)
+    assert train.dates + select.dates == tuple(dates[1:14])
+    assert len(select.dates) == 2
+    assert test.dates == tuple(dates[15:19])  # what comes after is never read
+
+
+def test_training_days_do_not_come_from_later_windows(file: Path) -> None:
+    config = TrainConfig(bars=file, bars_per_step=2, basket=SMALL)
+    train, select, test = windows(file, 2)
+    drawn = arena(config, SMALL).draw(np.random.default_rng(0), 64)
+    known = drawn.orders
+    seen = set(zip(known.prev_close.ravel().tolist(), known.adv_qty.ravel().tolist(), strict=True))
+    assert seen <= symbol_days(train)
+    assert not seen & (symbol_days(select) | symbol_days(test))
+
+
+def symbol_days(days: MarketDays) -> set[tuple[int, int]]:
+    """Every day of every symbol by its last close and its volume so far."""
+    known = days.reference
+    return set(zip(known.prev_close.ravel().tolist(), known.adv_qty.ravel().tolist(), strict=True))
+
+
+@pytest.mark.parametrize("lab", LABS)
+def test_days_of_a_lab_are_the_same_each_time_and_differ_by_purpose(lab: str) -> None:
+    where = arena(TrainConfig(lab=lab))
+    first, again, chosen = where.test(5), where.test(5), where.select()
+    np.testing.assert_array_equal(prices(first), prices(again))
+    assert not np.array_equal(prices(first), prices(chosen)[:5])
+    assert first.truth is not None
+    assert where.source["lab"] == lab
+
+
+def prices(days: Days) -> np.ndarray:
+    return np.asarray(days.batches[0].bars.close)
+
+
+def test_a_lab_may_be_tested_with_other_numbers_of_orders() -> None:
+    where = arena(TrainConfig(lab="mild"), BasketConfig(orders=(7, 7)))
+    assert where.test(2).batches[0].orders.side.shape == (2, 7)
+    fewest, _ = LABS["mild"].orders
+    assert where.draw(np.random.default_rng(0), 2).orders.side.shape[1] >= fewest
+
+
+def test_the_sample_market_is_tested_on_the_baskets_of_the_demo() -> None:
+    config = TrainConfig(basket=replace(TrainConfig().basket, orders=(3, 5)))
+    where = arena(config)
+    assert where.test(3).batches[0].orders.side.shape == (3, 20)
+    assert where.draw(np.random.default_rng(1), 2).orders.side.shape[1] in (3, 4, 5)
+
+
+def test_an_unknown_lab_is_named_with_what_there_is() -> None:
+    with pytest.raises(ValueError, match="no lab market 'nowhere'; choose among mild, tight"):
+        arena(TrainConfig(lab="nowhere"))
