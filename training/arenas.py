@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from service.play.bars import BarsError
 from service.play.sample import SampleMarket
 from training.config import TrainConfig
 from training.episodes import BasketConfig, EpisodeBatch, draw
@@ -29,12 +30,14 @@ SELECT_SHARE = 0.15
 """Share of the training days, the last ones, on which weights are chosen."""
 TEST_SHARE = 0.15
 """Share of a file's days, its last, that are the test window where no split is given."""
-SELECT_SEED, TEST_SEED = 20_230_806, 20_231_107
+SELECT_SEED, VALIDATE_SEED, TEST_SEED = 20_230_806, 20_230_915, 20_231_107
 PLAY_BASKET = BasketConfig()
 """What the demo trades and tests ask for: 20 orders, half of them buys, 2% of spare cash."""
+LEAST = 4
+"""Days of a file with which each window has one, and the first is known."""
 SELECT_DAYS = 256
 """Generated days for selection."""
-BASKETS_A_DAY = 8
+BASKETS_A_DAY = 20
 """Baskets drawn from each day of a file; a generated day has one."""
 
 
@@ -48,11 +51,15 @@ class Days:
 
 @dataclass(frozen=True, slots=True)
 class Arena:
-    """``draw`` makes training days from a random generator and their number."""
+    """``draw`` makes training days from a random generator and their number. ``select`` chooses the
+    weights of a run, ``validate`` (as many days) decides whether a model ships, ``test`` is looked
+    at for the published tables; a file has no more than two windows, so it selects and validates on
+    the same."""
 
     name: str
     draw: Callable[[np.random.Generator, int], EpisodeBatch]
     select: Callable[[], Days]
+    validate: Callable[[int], Days]
     test: Callable[[int], Days]
     source: dict[str, Any]
     lab: LabMarket | None = None
@@ -61,14 +68,30 @@ class Arena:
 def arena(config: TrainConfig, tested: BasketConfig | None = None) -> Arena:
     """The arena that ``config`` names: a lab market, a file of bars, or the sample market.
 
-    ``tested``: the baskets of its test days, where they are not to be the usual ones; of a lab
+    ``tested``: the baskets of its held-out days, where they are not to be the usual ones; of a lab
     market only their number of orders counts.
     """
     if config.lab is not None:
         return lab_arena(config.lab, tested.orders if tested else None)
+    usual = tested or usual_basket(config.basket)
     if config.bars is not None:
-        return file_arena(config.bars, config, tested or PLAY_BASKET)
-    return sample_arena(config, tested or PLAY_BASKET)
+        return file_arena(config.bars, config, usual)
+    return sample_arena(config, usual)
+
+
+def usual_basket(trained: BasketConfig) -> BasketConfig:
+    """The baskets of held-out days: those of the demo, under the rules of those of training and
+    with no more orders."""
+    orders = min(PLAY_BASKET.orders[1], trained.orders[1])
+    return dataclasses.replace(
+        PLAY_BASKET,
+        orders=(orders, orders),
+        lot=trained.lot,
+        cash_buffer_bp=trained.cash_buffer_bp,
+        ticks_per_minor=trained.ticks_per_minor,
+        proceeds=trained.proceeds,
+        volume_cap_ppm=trained.volume_cap_ppm,
+    )
 
 
 def lab_arena(name: str, orders: tuple[int, int] | None = None) -> Arena:
@@ -81,15 +104,20 @@ def lab_arena(name: str, orders: tuple[int, int] | None = None) -> Arena:
     def draw_lab(rng: np.random.Generator, days: int) -> EpisodeBatch:
         return lab_episodes(rng, lab, days)[0]
 
-    def test(days: int) -> Days:
-        batch, truth = lab_episodes(np.random.default_rng(TEST_SEED), tested, days)
+    def held(seed: int, market: LabMarket, days: int) -> Days:
+        batch, truth = lab_episodes(np.random.default_rng(seed), market, days)
         return Days([batch], truth)
 
-    def select() -> Days:
-        return Days([draw_lab(np.random.default_rng(SELECT_SEED), SELECT_DAYS)])
-
     source = {"lab": name, **dataclasses.asdict(lab)}
-    return Arena(f"lab-{name}", draw_lab, select, test, source, tested)
+    return Arena(
+        f"lab-{name}",
+        draw_lab,
+        lambda: held(SELECT_SEED, lab, SELECT_DAYS),
+        lambda days: held(VALIDATE_SEED, lab, days),
+        lambda days: held(TEST_SEED, tested, days),
+        source,
+        tested,
+    )
 
 
 def sample_arena(config: TrainConfig, tested: BasketConfig = PLAY_BASKET) -> Arena:
@@ -113,6 +141,7 @@ def sample_arena(config: TrainConfig, tested: BasketConfig = PLAY_BASKET) -> Are
         "sample",
         draw_sample,
         lambda: held(SELECT_SEED, SELECT_DAYS),
+        lambda days: held(VALIDATE_SEED, days),
         lambda days: held(TEST_SEED, days),
         source,
     )
@@ -135,6 +164,7 @@ def file_arena(path: Path, config: TrainConfig, tested: BasketConfig = PLAY_BASK
         path.parent.name,
         draw_file,
         lambda: held(select, SELECT_SEED),
+        lambda _: held(select, SELECT_SEED),
         lambda _: held(test, TEST_SEED),
         source,
     )
@@ -151,6 +181,8 @@ def windows(
         days = from_file(path, bars_per_step, end, price_limit_bp=price_limit_bp)
         known = [date <= last for date in days.dates]
         tested = [start <= date <= end for date in days.dates]
+        if not any(tested):
+            raise BarsError(f"{path} has no days from {start} to {end}, as {beside} says")
         count, first = sum(known), tested.index(True)
         test = days.only(slice(first, first + sum(tested)))
     else:
@@ -158,6 +190,8 @@ def windows(
         count = len(days.close) - max(1, round(TEST_SHARE * len(days.close)))
         test = days.only(slice(count, None))
     chosen = count - max(1, round(SELECT_SHARE * count))
+    if chosen < 1:
+        raise BarsError(f"{path} has {len(days.close)} full days; training needs at least {LEAST}")
     return days.only(slice(0, chosen)), days.only(slice(chosen, count)), test
 
 

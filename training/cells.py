@@ -25,7 +25,16 @@ import torch
 from service.core.observe import observe
 from service.core.policy import Policy
 from service.play.sample import SampleMarket
-from training.arenas import TEST_SEED, TEST_SHARE, Arena, Days, arena, sha256
+from training.arenas import (
+    BASKETS_A_DAY,
+    PLAY_BASKET,
+    TEST_SEED,
+    TEST_SHARE,
+    Arena,
+    Days,
+    arena,
+    sha256,
+)
 from training.config import TrainConfig
 from training.critic import critic_errors
 from training.episodes import EpisodeBatch, map_arrays, to_device
@@ -44,6 +53,8 @@ from training.simulator import advance, begin, prepare
 from training.studies import Budget, Cell, Trial, command
 from training.train import git_commit
 
+COMMIT = git_commit()
+"""What was checked out when this process read the code that it runs."""
 TIMED = 200
 """Decisions of one basket that are timed."""
 Values = dict[str, Floats]
@@ -79,19 +90,29 @@ def _is_done(cell: Cell, test: Trial, runs: Path) -> bool:
     place = where(cell, runs)
     if not (place.record(test.name).is_file() and place.values(test.name).is_file()):
         return False
-    held = json.loads(place.record(test.name).read_text(encoding="utf-8"))
-    same = held["days_asked"] == test.days and held["data_hash"] == data_hash(cell.config)
+    try:
+        held = json.loads(place.record(test.name).read_text(encoding="utf-8"))
+    except ValueError:  # half a record is none
+        return False
+    same = held["days_asked"] == test.days and held["data_hash"] == data_hash(cell.config, test)
     return bool(same)
 
 
-def data_hash(config: TrainConfig) -> str:
-    """A hash of the market's definition, or of the content of its file."""
+def data_hash(config: TrainConfig, test: Trial) -> str:
+    """A hash of all that decides what a test's days are: market, basket, window and seeds."""
+    market: Any = dataclasses.asdict(SampleMarket())
     if config.bars is not None:
-        stat = config.bars.stat()
-        return _file_hash(config.bars, stat.st_mtime_ns)
-    market = LABS[config.lab] if config.lab is not None else SampleMarket()
-    text = json.dumps(dataclasses.asdict(market), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+        market = _file_hash(config.bars, config.bars.stat().st_mtime_ns)
+    elif config.lab is not None:
+        market = dataclasses.asdict(LABS[config.lab])
+    asked = (
+        dataclasses.asdict(test.basket)
+        if test.basket is not None
+        else dataclasses.asdict(PLAY_BASKET)
+    )
+    steps = (config.bars_a_day, config.bars_per_step, config.price_limit_bp)
+    parts = [market, asked, steps, TEST_SEED, BASKETS_A_DAY]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 @functools.lru_cache
@@ -113,7 +134,6 @@ def run_cell(
     cell = dataclasses.replace(cell, config=dataclasses.replace(cell.config, runs=runs))
     found, done = arena(cell.config), None
     if cell.learns:
-        _same_market(cell, runs)
         done = train(cell.config, found, report)
     for test in tests:
         started = time.process_time()
@@ -121,16 +141,6 @@ def run_cell(
         spent = time.process_time() - started
         stamp = _stamp(cell, test, budget, found, done) | {"test_cpu_s": round(spent, 2)}
         write(where(cell, runs), test.name, stamp | record, values)
-
-
-def _same_market(cell: Cell, runs: Path) -> None:
-    """A checkpoint goes on in the market that it began in, or not at all."""
-    note = where(cell, runs).folder / "data.sha256"
-    now = data_hash(cell.config)
-    if note.is_file() and note.read_text(encoding="utf-8") != now:
-        raise ValueError(f"{note.parent} was trained on other data: remove it to train anew")
-    note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(now, encoding="utf-8")
 
 
 def _taken(
@@ -212,11 +222,11 @@ def _stamp(
         "seed": cell.config.seed if learned else None,
         "days_asked": test.days,
         "command": command(cell, budget),
-        "data_hash": data_hash(cell.config),
+        "data_hash": data_hash(cell.config, test),
         "source": found.source,
         "config": _plain(cell.config) if learned else None,
         "config_hash": identity(cell.config).rsplit("-", 1)[1] if learned else None,
-        "git_commit": git_commit(),
+        "git_commit": COMMIT,
         "torch": torch.__version__,
     }
     if done is not None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
+
+import torch
 
 from training.channels import NetworkConfig
 from training.episodes import BasketConfig
 from training.methods import MethodName
 from training.simulator import Credit, RewardConfig
+
+ROUNDS_MAX = 10
+"""Most rounds of exchange that a network may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +59,10 @@ class PathwiseConfig:
     """Adam's step size at the start; it falls linearly to zero over the run."""
     days_a_step: int = 16
     """Days of a rollout in each step of Adam."""
-    entropy_bp: float = 0.3
-    """Weight of the entropy bonus at the start, falling to zero; bp a step."""
+    entropy_bp: float = 2.0
+    """Weight of the entropy bonus of all rounds at the start, falling to zero; bp a step."""
+    slope_attribution: float = 0.3
+    """Part of the slope of what trades that the intentions of earlier rounds are told too."""
     weight_decay: float = 0.0
     """Decoupled weight decay (AdamW), against learning few days by heart."""
     slope_norm_max: float = 10.0
@@ -136,3 +143,27 @@ class TrainConfig:
     ppo: PPOConfig = field(default_factory=PPOConfig)
     pathwise: PathwiseConfig = field(default_factory=PathwiseConfig)
     ddqn: DDQNConfig = field(default_factory=DDQNConfig)
+
+    def __post_init__(self) -> None:
+        counts = ("iterations", "days", "bars_a_day", "bars_per_step", "held_out_days", "threads")
+        for name in (*counts, "checkpoint_every", "select_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if not 0 <= self.network.rounds <= ROUNDS_MAX:
+            raise ValueError(f"rounds is {self.network.rounds}; choose 0 to {ROUNDS_MAX}")
+        fewest, most = self.basket.orders
+        if not 1 <= fewest <= most:
+            raise ValueError(
+                f"orders is {fewest} {most}; give the fewest, then the most, from 1 on"
+            )
+        if self.device.startswith("cuda") and not torch.cuda.is_available():
+            raise ValueError(f"device is {self.device}, but torch finds no GPU; use --device cpu")
+
+    def at(self, iteration: int) -> TrainConfig:
+        """The options as they hold in an iteration: the conflict penalty may set in late."""
+        reward, done = self.reward, iteration / self.iterations
+        if done >= reward.penalised_fully:
+            return self
+        width = reward.penalised_fully - reward.penalised_from
+        part = max(0.0, (done - reward.penalised_from) / width) if width > 0 else 0.0
+        return replace(self, reward=replace(reward, sigma=part * reward.sigma))

@@ -37,7 +37,9 @@ class DDQN:
         self.generator.manual_seed(self.config.seed * 1_000_003 + iteration)
         done = iteration / self.config.iterations
         epsilon = max(ddqn.epsilon_last, 1 - done / ddqn.exploring)
-        played = rollout(self.network, batch, self.config, explorer(epsilon, self.generator))
+        played = rollout(
+            self.network, batch, self.config.at(iteration), explorer(epsilon, self.generator)
+        )
         self.memory.append(played)
         errors = [self._replay(self._pick()) for _ in range(ddqn.updates)]
         self.target.load_state_dict(self.network.state_dict())

@@ -3,23 +3,25 @@
 PPO learns from actions that happened to be drawn; here every order is told how the day's gain would
 change had it asked for a little more, now and through all that its cash and its messages change
 later (training/twin.py). Actions are drawn as the network would draw them and get the slope of
-their probabilities (straight-through Gumbel softmax), so every number is one of a real day.
+their probabilities (straight through), so every number is one of a real day.
 Intended actions are drawn likewise; the slope through what was said stands for the attribution.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from service.core.observe import observe
+from service.core.observe import Observation, observe
+from training.channels import Imagination, typed
 from training.config import TrainConfig
 from training.episodes import EpisodeBatch, map_arrays
 from training.parallel import ALONE, Ranks
 from training.policy import Exchange, Network
-from training.simulator import begin, prepare
+from training.simulator import RewardConfig, Step, begin, prepare
 from training.twin import features, live, open_twin
 
 BP = 1e4
@@ -40,13 +42,14 @@ class Pathwise:
     def improve(self, batch: EpisodeBatch, iteration: int) -> dict[str, float]:
         """Play the days of ``batch`` in parts, each followed by a step of Adam."""
         options, left = self.config.pathwise, 1 - iteration / self.config.iterations
+        reward = self.config.at(iteration).reward
         self.generator.manual_seed(self.config.seed * 1_000_003 + iteration)
         self.optimizer.param_groups[0]["lr"] = options.slope_lr * left
         count = len(batch.cash_minor)
         starts = range(0, count, options.days_a_step)
         found = [
-            self._step(_days(batch, slice(start, min(start + options.days_a_step, count))), left)
-            for start in starts
+            self._step(_days(batch, slice(at, min(at + options.days_a_step, count))), reward, left)
+            for at in starts
         ]
         mean = {name: torch.stack([f[name] for f in found]).mean(dim=0) for name in found[0]}
         entropies = mean.pop("entropy").tolist()
@@ -62,58 +65,76 @@ class Pathwise:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
 
-    def _step(self, batch: EpisodeBatch, temperature: float) -> dict[str, Tensor]:
-        earned, diagnostics, entropy = self.play(self.ranks.share(batch))
-        days = len(batch.cash_minor)
-        bonus = self.config.pathwise.entropy_bp * temperature * entropy
-        loss = -(BP * earned + bonus).sum() / days
+    def _step(
+        self, batch: EpisodeBatch, reward: RewardConfig, temperature: float
+    ) -> dict[str, Tensor]:
+        played, days = self.play(self.ranks.share(batch), reward), len(batch.cash_minor)
+        bonus = self.config.pathwise.entropy_bp * temperature * played.entropy
+        loss = -(BP * played.earned + bonus).sum() / days + played.model_error / days
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.ranks.add_gradients(self.network.parameters())
         limit = self.config.pathwise.slope_norm_max
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), limit)
         self.optimizer.step()
-        shared = {name: self.ranks.total(value) for name, value in diagnostics.items()}
+        shared = {name: self.ranks.total(value) for name, value in played.diagnostics.items()}
         return {name: value / self.ranks.world for name, value in shared.items()} | {
             "slope_norm": norm.detach()
         }
 
-    def play(self, batch: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """What each day earned with slopes ``[B]``, diagnostics, and entropy of the days ``[B]``:
-        a sum over steps of the mean over orders that could still act."""
+    def play(self, batch: EpisodeBatch, reward: RewardConfig) -> Played:
+        """The days of ``batch`` with drawn actions."""
         market, chooser = prepare(batch), _Drawn(self.generator, self.ranks)
-        twin = open_twin(begin(batch, market))
-        earned, entropy = twin.cash * 0, twin.cash * 0
-        gains, cuts, spread = [], [], []
+        twin = open_twin(begin(batch, market), batch.orders.live)
+        earned, entropy, error = twin.cash * 0, twin.cash * 0, twin.cash.new_zeros(())
+        steps, by_round = [], []
         for _ in range(batch.rules.steps):
             seen = observe(twin.day)
             exchange = self.network.exchange(features(twin, seen), seen.live, chooser)
             acts = seen.live & (twin.day.remaining > 0) & (twin.day.step + 1 < twin.day.force_step)
-            by_round = _entropy(exchange, acts)
-            entropy = entropy + by_round[:, -1]
-            twin, gained, step = live(
-                twin, exchange.actions[..., -1, :, :], market, self.config.reward
-            )
+            by_round.append(_entropy(exchange, acts))
+            entropy = entropy + by_round[-1].mean(dim=-1)
+            action = _attributed(exchange.actions, self.config.pathwise.slope_attribution)
+            twin, gained, step = live(twin, action, market, reward)
             earned = earned + gained
-            gains.append(step.gain)
-            cuts.append(step.cut)
-            spread.append(by_round.detach().mean(dim=0))
-        eg = torch.stack(gains).sum(dim=0)
-        there = batch.orders.live
-        return (
-            earned,
-            {
-                "eg_bp": BP * eg[there].mean(),
-                "toc_pct": 100 * torch.stack(cuts).float().mean(),
-                "objective_bp": BP * earned.detach().mean(),
-                "entropy": torch.stack(spread).mean(dim=0),
-            },
-            entropy,
+            error = error + self._model_error(seen, action, step)
+            steps.append(step)
+        eg = torch.stack([step.gain for step in steps]).sum(dim=0)
+        diagnostics = {
+            "eg_bp": BP * eg[batch.orders.live].mean(),
+            "toc_pct": 100 * torch.stack([step.cut for step in steps]).float().mean(),
+            "objective_bp": BP * earned.detach().mean(),
+            "entropy": torch.stack(by_round).detach().mean(dim=(0, 1)),
+        }
+        return Played(earned, entropy, error, diagnostics)
+
+    def _model_error(self, seen: Observation, action: Tensor, step: Step) -> Tensor:
+        """What the model of an imagination is trained on, a sum over days; 0 for other channels."""
+        talk = self.network.talk
+        if not isinstance(talk, Imagination) or step.day.step == step.day.rules.steps:
+            return action.new_zeros(())
+        after, there = observe(step.day), seen.live
+        error = talk.model_loss(
+            seen.features, action.argmax(dim=-1), after.features, after.live, there
         )
+        return typed(error / there.sum(dim=-1).clamp(min=1).float().mean())
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """Days with slopes: what each ``earned`` ``[B]``, the ``entropy`` ``[B]`` of its last rounds (a
+    sum over steps of the mean over orders that could act), the error of an imagination's model."""
+
+    earned: Tensor
+    entropy: Tensor
+    model_error: Tensor
+    diagnostics: dict[str, Tensor]
 
 
 class _Drawn:
-    """Draws one-hot actions with the slope of their probabilities (Gumbel softmax)."""
+    """Draws one-hot actions with the slope of their probabilities (straight through).
+
+    A day is nearly linear in each action, and for what is linear this slope is unbiased."""
 
     def __init__(self, generator: torch.Generator, ranks: Ranks) -> None:
         self.generator, self.ranks = generator, ranks
@@ -121,10 +142,19 @@ class _Drawn:
     def __call__(self, k: int, logits: Tensor) -> Tensor:
         days = logits.shape[0] * self.ranks.world
         race = logits.new_empty(days, *logits.shape[1:]).exponential_(generator=self.generator)
-        noisy = logits - race[self.ranks.own(days)].clamp(min=1e-20).log()
-        soft = noisy.softmax(dim=-1)
-        hard = nn.functional.one_hot(noisy.argmax(dim=-1), soft.shape[-1]).to(soft)
-        return hard + soft - soft.detach()
+        likely = logits.softmax(dim=-1)
+        drawn = (likely.detach() / race[self.ranks.own(days)].clamp(min=1e-20)).argmax(dim=-1)
+        hard = nn.functional.one_hot(drawn, likely.shape[-1]).to(likely)
+        return hard + likely - likely.detach()
+
+
+def _attributed(actions: Tensor, weight: float) -> Tensor:
+    """What trades ``[B, N, A]``, of actions ``[B, K, N, A]`` of all rounds: the value is that of the
+    last one, and the slope reaches the earlier ones too, as if they had traded."""
+    *earlier, last = actions.unbind(dim=-3)
+    for intended in earlier:
+        last = last + weight * (intended - intended.detach())
+    return last
 
 
 def _entropy(exchange: Exchange, acts: Tensor) -> Tensor:

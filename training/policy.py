@@ -19,7 +19,14 @@ from service.core.contract import ACTIONS, FEATURES
 from service.core.day import Day
 from service.core.observe import Observation
 from service.core.policy import Intent, Rounds, grid_wish
-from training.channels import NO_INTENTION, Imagination, NetworkConfig, Talk, linear, typed
+from training.channels import (
+    NO_INTENTION,
+    Imagination,
+    NetworkConfig,
+    Talk,
+    linear,
+    typed,
+)
 from training.methods import METHODS, Method
 
 Choose = Callable[[int, Tensor], Tensor]

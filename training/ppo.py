@@ -50,12 +50,13 @@ class PPO:
         played = rollout(
             self.network,
             own,
-            self.config,
+            self.config.at(iteration),
             choose,
             action_value=self.action_value,
             ranks=self.ranks,
         )
-        heard = 0.0 if iteration < ppo.attribution_warmup else ppo.attribution
+        credited = self.network.method.attribution != "none"
+        heard = ppo.attribution if credited and iteration >= ppo.attribution_warmup else 0.0
         return played.summary | self.update(played, heard)
 
     def update(self, data: Rollout, attribution: float) -> dict[str, float]:

@@ -31,6 +31,9 @@ from training.studies import REFERENCES, STUDIES, Budget, Cell, Trial
 
 LEADS = ("iac-t-pathwise", "iac-c-pathwise", "iac-t", "iac-c")
 """Methods that are compared with every other one."""
+TALKING = ("tarmac", "commnet", "is", "tarmac-pathwise", "commnet-pathwise", "is-pathwise")
+ALONE = ("ppo", "ddqn", "alone-pathwise")
+"""Methods that are compared with each other: those that talk with those that do not."""
 AGAINST_ALL = "twap-sync"
 """Rule that every method is compared with."""
 COMPARED = ("eg_bp", "toc_pct", "slippage_bp", "log_gain_bp")
@@ -122,9 +125,15 @@ def shares(row: Row, bounds: dict[tuple[str, str], Floats]) -> dict[str, float]:
     for name in REFERENCES:
         bound = bounds.get((row.record["test"], name))
         if bound is not None and row.record["method"] not in REFERENCES:
-            known = min(len(bound), len(gain))
-            found[f"share_{name}"] = float(gain[:known].mean() / bound[:known].mean())
+            _same_days(row.record["test"], bound, gain)
+            found[f"share_{name}"] = float(gain.mean() / bound.mean())
     return found
+
+
+def _same_days(test: str, bound: Floats, gain: Floats) -> None:
+    """More days of a test are other days: the generator draws all of them together."""
+    if len(bound) != len(gain):
+        raise ValueError(f"{test}: references of {len(bound)} days, gains of {len(gain)}")
 
 
 def summaries(rows: list[Row]) -> list[Summary]:
@@ -159,8 +168,7 @@ def _summary(rows: list[Row], bounds: dict[tuple[str, str], Floats]) -> Summary:
         bound = bounds.get((first["test"], name))
         if f"share_{name}" in measured and bound is not None:
             days = by_day(rows, "log_gain_bp")
-            known = min(len(bound), days.shape[1])
-            found = share_interval(days[:, :known], bound[:known])
+            found = share_interval(days, bound)
             measured[f"share_{name}"] |= {"low": found.low, "high": found.high}
     for name in BY_ROUND:
         if name in first:
@@ -195,10 +203,14 @@ def comparisons(rows: list[Row]) -> Comparisons:
 
 
 def _compared(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    learned = a["seed"] is not None
-    if not learned or b["method"] in REFERENCES:
+    """The differences that the hypotheses speak of; nothing is compared with a bound."""
+    if a["seed"] is None or b["method"] in ("informed", "clairvoyant"):
         return False
-    return bool(a["method"] in LEADS or b["method"] == AGAINST_ALL)
+    if a["study"] == "rounds":
+        return bool(a["method"] == b["method"] and a["rounds"] >= b["rounds"])
+    pair = a["method"] in TALKING and b["method"] in ALONE
+    pair |= a["method"] in ALONE and (b["seed"] is None or b["method"] in ALONE)
+    return bool(a["method"] in LEADS or b["method"] == AGAINST_ALL or pair)
 
 
 def _difference(left: list[Row], right: list[Row], name: str) -> dict[str, Any]:
@@ -240,7 +252,7 @@ def main(config: ReportConfig) -> Path:
             continue  # nothing, or nothing but runs that it shares with the studies before
         shown.update(row.path for row in rows)
         found = summaries(rows)
-        if study.name in ("table", "ablations"):
+        if study.name in ("table", "ablations", "rounds"):
             compared += comparisons(rows)
         _write(
             folder / ("methods.json" if study.name == "table" else f"{study.name}.json"),

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import signal
 import time
@@ -41,6 +42,14 @@ NOT_LEARNING = frozenset(
 
 class Interrupted(Exception):
     """The run was asked to stop; everything is saved."""
+
+
+class Diverged(Exception):
+    """A number of the run is not finite; what was saved before is kept."""
+
+
+class OtherData(Exception):
+    """A checkpoint of this name was made in another market."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +102,8 @@ def train(
     """Train the method of ``config`` in ``where``; raises Interrupted after Ctrl-C."""
     made, progress = learner(config, ranks), _Progress()
     saved = config.runs / identity(config) / "checkpoint.pt"
-    _restore(saved, made, progress, config.device)
+    source = source_hash(where)
+    _restore(saved, made, progress, config.device, source)
     chosen = [to_device(batch, config.device) for batch in where.select().batches]
     with _asked_to_stop() as stopping:
         while progress.done < config.iterations:
@@ -104,7 +114,7 @@ def train(
             report(progress.done, progress.last)
             due = progress.done % config.checkpoint_every == 0
             if ranks.first and (due or stopping() or progress.done == config.iterations):
-                _save(saved, made, progress)
+                _save(saved, made, progress, source)
             if stopping():
                 raise Interrupted(f"stopped after iteration {progress.done}; saved in {saved}")
     if progress.best is not None:
@@ -124,6 +134,11 @@ def _iterate(
     rng = np.random.default_rng([config.seed, progress.done])
     batch = to_device(where.draw(rng, config.days), config.device)
     found = made.improve(batch, progress.done)
+    broken = [name for name, value in found.items() if not math.isfinite(value)]
+    if broken:
+        raise Diverged(
+            f"{broken[0]} is not finite in iteration {progress.done + 1}; lower the step size"
+        )
     progress.done += 1
     progress.agent_steps += batch.agent_steps
     if progress.done % config.select_every == 0 or progress.done == config.iterations:
@@ -148,20 +163,29 @@ def objective_bp(network: Network, batches: list[EpisodeBatch], config: RewardCo
     return float(np.mean(values))
 
 
-def _restore(saved: Path, made: Learner, progress: _Progress, device: str) -> None:
+def source_hash(where: Arena) -> str:
+    """A hash of the market: of its definition, or of its file."""
+    text = json.dumps(where.source, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _restore(saved: Path, made: Learner, progress: _Progress, device: str, source: str) -> None:
     if not saved.is_file():
         return
     state = torch.load(saved, map_location=device, weights_only=False)
+    if state["source"] != source:
+        raise OtherData(f"{saved.parent} was trained on other data; remove it to train anew")
     made.load_state_dict(state["learner"])
     for name, value in state["progress"].items():
         setattr(progress, name, value)
 
 
-def _save(saved: Path, made: Learner, progress: _Progress) -> None:
+def _save(saved: Path, made: Learner, progress: _Progress, source: str) -> None:
     """Write the checkpoint whole or not at all."""
     saved.parent.mkdir(parents=True, exist_ok=True)
     fresh = saved.with_suffix(f".{os.getpid()}")
-    torch.save({"learner": made.state_dict(), "progress": vars(progress)}, fresh)
+    state = {"learner": made.state_dict(), "progress": vars(progress), "source": source}
+    torch.save(state, fresh)
     os.replace(fresh, saved)
 
 

@@ -47,6 +47,10 @@ class RewardConfig:
     """Impact: what trading a whole target in one step costs, as a share of its value."""
     sigma: float = 2e-3
     """What a step with a cash conflict costs every order, as a share of its value."""
+    penalised_from: float = 0.2
+    penalised_fully: float = 0.5
+    """Parts of a run at which the penalty of conflicts begins, and from which it is whole: orders
+    first learn what cash is worth to each other, then to ask for no more than there is."""
     scale: float = 100.0
     """Training sees rewards times this: percent, as the paper does."""
 

@@ -20,6 +20,7 @@ from training.config import PPOConfig, TrainConfig
 from training.lab import LABS
 from training.methods import METHODS, MethodName
 from training.rules import RULES
+from training.simulator import RewardConfig
 
 Reference = Literal["planner", "informed", "clairvoyant"]
 Measure = Literal["score", "critic"]
@@ -151,7 +152,9 @@ def place(arena: str, budget: Budget, data: Path) -> TrainConfig:
     if not arena.startswith("lab-") or lab not in LABS:
         known = ["sample", *(f"lab-{name}" for name in LABS), *FOLDERS]
         raise ValueError(f"there is no arena {arena!r}; choose among {', '.join(known)}")
-    return TrainConfig(lab=lab, days=days, iterations=budget.lab_iterations)
+    # the bounds know no impact: neither do the rewards
+    made = TrainConfig(lab=lab, days=days, iterations=budget.lab_iterations)
+    return dataclasses.replace(made, reward=RewardConfig(alpha=0.0))
 
 
 def usual_test(arena: str, budget: Budget) -> Trial:
@@ -234,7 +237,7 @@ def _generators(budget: Budget, data: Path) -> list[Cell]:
     sample, days = place("sample", budget, data), budget.sample_test_days
     tests = [Trial(f"sample-{kind}", days, BasketConfig(kind=kind)) for kind in kinds]
     cells = fixed("generators", "sample", sample, tests)
-    for kind in (*MIXED, "mixed"):
+    for kind in (*kinds, "mixed"):
         basket = dataclasses.replace(TRAIN_BASKET, kind=kind)
         config = dataclasses.replace(sample, basket=basket)
         cells += learned("generators", f"sample-{kind}", config, tests, [BEST], FEW_SEEDS)

@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from service.core.day import Day
+from service.play.bars import BarsError
 from training.arenas import Arena, arena
 from training.config import TrainConfig
 from training.episodes import map_arrays, to_device
@@ -36,7 +37,7 @@ from training.export import served, write_model
 from training.methods import METHODS
 from training.parallel import join, leave
 from training.policy import Network, NetworkPolicy
-from training.run import Finished, Interrupted, Report, identity, train
+from training.run import Diverged, Finished, Interrupted, OtherData, Report, identity, train
 from training.scores import Score, score
 from training.simulator import play
 
@@ -101,8 +102,8 @@ def _line(found: dict[str, float]) -> str:
 def judge(
     network: Network, config: TrainConfig, where: Arena
 ) -> tuple[dict[str, Score], Score | None]:
-    """Scores of the rules and of the network on test days, and of what is shipped now."""
-    played = where.test(config.held_out_days).batches
+    """Scores of the rules and of the network on validation days, and of what is shipped now."""
+    played = where.validate(config.held_out_days).batches
     scores = rules(played)
     policy = NetworkPolicy(network.eval())
     finished = [play(to_device(batch, config.device), policy) for batch in played]
@@ -110,7 +111,20 @@ def judge(
     shipped = served(config.models, config.name)
     if shipped is None:
         return scores, None
+    _same_market(config, where)
     return scores, score([play_day_by_day(batch, shipped) for batch in played])
+
+
+def _same_market(config: TrainConfig, where: Arena) -> None:
+    """A model is only replaced by one of its own market: gains elsewhere say nothing of it."""
+    manifest = json.loads((config.models / "manifest.json").read_text(encoding="utf-8"))
+    (row,) = (row for row in manifest["models"] if row["name"] == config.name)
+    held = row.get("training", {}).get("market")
+    if held is not None and held != json.loads(json.dumps(where.source)):
+        raise ValueError(
+            f"the shipped model {config.name!r} was trained on another market than {where.name}; "
+            "give --name to ship beside it, or --models for another folder"
+        )
 
 
 def _on_host(day: Day) -> Day:
@@ -150,13 +164,20 @@ def git_commit() -> str | None:
 
 
 def ship(done: Finished, config: TrainConfig, where: Arena, console: Console) -> bool:
-    """Judge a finished run and write its model if it is not worse than what is shipped."""
+    """Judge a finished run and write its model if it is worse neither than the rules nor than what
+    is shipped."""
     scores, shipped = judge(done.network, config, where)
-    records = report(scores)
-    new, old = scores[config.name].objective_bp(), shipped.objective_bp() if shipped else None
-    console.print(table(records, f"{len(scores[config.name].day_eg_bp)} test days, {where.name}"))
-    if old is not None and new < old:
-        console.print(f"not shipped: its objective is {new:.2f} bp, the shipped model's {old:.2f}")
+    records, days = report(scores), len(scores[config.name].day_eg_bp)
+    values = {name: found.objective_bp(config.reward.sigma) for name, found in scores.items()}
+    new = values.pop(config.name)
+    if shipped is not None:
+        values["the shipped model"] = shipped.objective_bp(config.reward.sigma)
+    best = max(values, key=lambda name: values[name])
+    console.print(table(records, f"{days} validation days, {where.name}"))
+    if new < values[best]:
+        console.print(
+            f"not shipped: its objective is {new:.2f} bp, that of {best} {values[best]:.2f}"
+        )
         return False
     record = {"training": provenance(config, done, where), "scores": records}
     row = write_model(config.models, done.network, config.name, config.method, record)
@@ -186,4 +207,7 @@ def main(config: TrainConfig) -> bool:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(TrainConfig, config=(tyro.conf.OmitArgPrefixes,)))
+    try:
+        main(tyro.cli(TrainConfig, config=(tyro.conf.OmitArgPrefixes,)))
+    except (ValueError, BarsError, Diverged, OtherData) as error:
+        raise SystemExit(f"train: {error}") from error

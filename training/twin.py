@@ -26,6 +26,8 @@ from training.simulator import Market, RewardConfig, Step, advance
 
 NEED_FLOOR = 0.05
 """Slopes of ratios to what the buys still need stay finite: at least this share of their value."""
+REST_SHARE = 1e-3
+"""A wish that differs less than this from what remains is for all of it; share of the target."""
 CONFLICT_WIDTH = 0.01
 """Shortage of cash, as a share of the value of all buys, over which the penalty's slope spreads."""
 
@@ -33,19 +35,22 @@ CONFLICT_WIDTH = 0.01
 @dataclass(frozen=True, slots=True)
 class Twin:
     """``day`` as played; with slopes, float32: ``left`` ``[B, N]`` the share of each target that
-    remains, ``cash`` ``[B]`` minor units; ``bought`` ``[B]`` the value of all buys at the open."""
+    remains, ``cash`` ``[B]`` minor units; ``bought`` ``[B]`` the value of all buys at the open, and
+    ``orders`` ``[B]`` the number of orders of the day, those still to come included."""
 
     day: Day
     left: Tensor
     cash: Tensor
     bought: Tensor
+    orders: Tensor
 
 
-def open_twin(day: Day) -> Twin:
-    """The twin of a day before its first decision."""
+def open_twin(day: Day, live: Tensor) -> Twin:
+    """The twin of a day before its first decision; ``live`` ``[B, N]`` the orders of the day."""
     bought = (_value(day, day.last_px) * _buys(day)).sum(dim=-1).clamp(min=1.0)
     left = day.remaining / day.orders.order_qty.clamp(min=1)
-    return Twin(day, left, day.free_cash_minor.float(), bought)
+    orders = live.sum(dim=-1).clamp(min=1).float()
+    return Twin(day, left, day.free_cash_minor.float(), bought, orders)
 
 
 def features(twin: Twin, seen: Observation) -> Tensor:
@@ -78,7 +83,8 @@ def live(
     short, factor = _shortage(twin, wish, market)
     child = torch.where(_buys(day) > 0, wish * factor[:, None], wish)
     share = _through(step.fills.qty / target, child * _filled(step, market))
-    left = _through(step.day.remaining / step.day.orders.order_qty.clamp(min=1), twin.left - share)
+    amended = step.day.orders.order_qty.clamp(min=1)
+    left = _through(step.day.remaining / amended, (twin.left - share) * (target / amended))
     price = torch.where(
         step.fills.qty > 0,
         step.fills.notional / step.fills.qty.clamp(min=1),
@@ -88,7 +94,7 @@ def live(
     cash = _through(step.day.free_cash_minor.float(), twin.cash + flow)
     earned = _earned(twin, step, share, left, price, market, config)
     penalty = config.sigma * _through(step.cut.float(), torch.sigmoid(short / CONFLICT_WIDTH))
-    return Twin(step.day, left, cash, twin.bought), earned - penalty, step
+    return Twin(step.day, left, cash, twin.bought, twin.orders), earned - penalty, step
 
 
 def _filled(step: Step, market: Market) -> Tensor:
@@ -101,7 +107,9 @@ def _filled(step: Step, market: Market) -> Tensor:
 def _wish(twin: Twin, chosen: Tensor) -> Tensor:
     """Shares of the target asked for, at most what remains and all of it when due; ``[B, N]``."""
     grid = chosen.new_tensor(GRID_QUARTERS) / GRID_DENOMINATOR
-    wish, day = torch.minimum(chosen @ grid, twin.left), twin.day
+    wish, day = chosen @ grid, twin.day
+    # what asks for just the rest can ask for less: only beyond it there is no slope
+    wish = torch.where(wish > twin.left + REST_SHARE, twin.left, wish)
     decision, orders = day.step + 1, day.orders
     inside = orders.live & (decision >= orders.start_step) & (decision <= orders.end_step)
     return typed(torch.where(decision >= day.force_step, twin.left, wish) * inside)
@@ -131,13 +139,13 @@ def _earned(
 ) -> Tensor:
     """Mean over orders of d a (p - P) / P - alpha a^2, and at the end of what is left; ``[B]``."""
     day, twap = twin.day, market.twap
-    gain = share * ((price - twap) / twap).float() * day.orders.side
+    move = ((price - twap) / twap).float()
+    gain = share * move * day.orders.side
     gain = gain - config.alpha * share**2
     if step.day.step == day.rules.steps:  # what is left is marked at the last interval's price
         mark = ((market.ahead[-1] - twap) / twap).float()
         gain = gain + left * mark * day.orders.side
-    there = day.orders.live.float()
-    return typed((gain * there).sum(dim=-1) / there.sum(dim=-1).clamp(min=1.0))
+    return typed((gain * day.orders.live).sum(dim=-1) / twin.orders)
 
 
 def _value(day: Day, price: Tensor) -> Tensor:

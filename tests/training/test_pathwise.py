@@ -36,7 +36,7 @@ def actions_of(batch: EpisodeBatch, seed: int) -> torch.Tensor:
 def played(batch: EpisodeBatch, actions: torch.Tensor) -> tuple[Twin, torch.Tensor, torch.Tensor]:
     """The twin at the end, what each day earned, and the one-hot actions that can be sloped."""
     market = prepare(batch)
-    twin = open_twin(begin(batch, market))
+    twin = open_twin(begin(batch, market), batch.orders.live)
     chosen = torch.nn.functional.one_hot(actions, 5).float().requires_grad_()
     earned = torch.zeros(len(batch.cash_minor))
     for t in range(batch.rules.steps):
@@ -81,7 +81,7 @@ def test_cash_that_is_short_ties_the_orders_together() -> None:
         batch = batch_of(3, cash, proceeds=Proceeds.SAME_STEP)
         actions = torch.ones_like(actions_of(batch, 0))
         market = prepare(batch)
-        twin = open_twin(begin(batch, market))
+        twin = open_twin(begin(batch, market), batch.orders.live)
         chosen = torch.nn.functional.one_hot(actions[0], 5).float().requires_grad_()
         after, _, _ = live(twin, chosen, market, FREE)
         buys = batch.orders.side < 0
@@ -95,7 +95,7 @@ def test_the_twin_sees_what_the_service_sees() -> None:
     from service.core.observe import observe
 
     batch = batch_of(5, 1)
-    twin = open_twin(begin(batch, prepare(batch)))
+    twin = open_twin(begin(batch, prepare(batch)), batch.orders.live)
     seen = observe(twin.day)
     assert torch.equal(features(twin, seen), seen.features)
 
