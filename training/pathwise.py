@@ -149,8 +149,8 @@ class _Drawn:
 
 
 def _attributed(actions: Tensor, weight: float) -> Tensor:
-    """What trades ``[B, N, A]``, of actions ``[B, K, N, A]`` of all rounds: the value is that of the
-    last one, and the slope reaches the earlier ones too, as if they had traded."""
+    """What trades ``[B, N, A]``, of actions ``[B, K, N, A]`` of all rounds: the value of the last
+    one, with a slope that reaches the earlier ones too, as if they had traded."""
     *earlier, last = actions.unbind(dim=-3)
     for intended in earlier:
         last = last + weight * (intended - intended.detach())

@@ -12,10 +12,19 @@ import pytest
 import torch
 
 from training.arenas import Arena, arena
+from training.baskets import BasketConfig
 from training.channels import NetworkConfig
 from training.config import TrainConfig
 from training.episodes import to_device
-from training.run import Finished, Interrupted, identity, objective_bp, train
+from training.run import (
+    Diverged,
+    Finished,
+    Interrupted,
+    OtherData,
+    identity,
+    objective_bp,
+    train,
+)
 
 
 def small(runs: Path, **options: Any) -> TrainConfig:
@@ -46,7 +55,7 @@ def interrupted(config: TrainConfig, where: Arena, after: int) -> None:
         train(config, where, stop)
 
 
-@pytest.mark.parametrize("method", ["iac-t", "ddqn", "is"])
+@pytest.mark.parametrize("method", ["iac-t", "iac-c-pathwise", "ddqn", "is-pathwise"])
 @pytest.mark.parametrize("after", [1, 3, 4])
 def test_an_interrupted_run_ends_as_one_that_was_not(
     tmp_path: Path, method: Any, after: int
@@ -98,3 +107,53 @@ def test_a_second_interrupt_is_not_held_back(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         train(config, arena(config), stop)
+
+
+def test_a_checkpoint_of_other_data_is_not_gone_on_with(tmp_path: Path) -> None:
+    config = small(tmp_path)
+    train(config, arena(config))
+    other = replace(arena(config), source={"lab": "mild", "changed": True})
+    with pytest.raises(OtherData, match="was trained on other data; remove it"):
+        train(config, other)
+
+
+def test_a_run_that_diverges_says_so_and_keeps_what_was_saved(tmp_path: Path) -> None:
+    config = small(tmp_path)
+    broken = replace(config, ppo=replace(config.ppo, lr=1e30), method="iac-t")
+    with pytest.raises(Diverged, match="is not finite"):
+        train(broken, arena(broken))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"iterations": 0}, "iterations is 0; it must be at least 1"),
+        ({"days": 0}, "days is 0"),
+        ({"select_every": 0}, "select_every is 0"),
+        ({"checkpoint_every": -1}, "checkpoint_every is -1"),
+        ({"network": NetworkConfig(rounds=-1)}, "rounds is -1; choose 0 to 10"),
+        ({"network": NetworkConfig(rounds=11)}, "rounds is 11"),
+        ({"basket": BasketConfig(orders=(30, 10))}, "orders is 30 10; give the fewest"),
+        ({"device": "cuda"}, "torch finds no GPU; use --device cpu"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_with_what_to_change(
+    options: Any, said: str
+) -> None:
+    if "device" in options and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ValueError, match=said):
+        TrainConfig(**options)
+
+
+def test_edges_of_options_are_accepted() -> None:
+    for rounds in (0, 10):
+        assert TrainConfig(iterations=1, network=NetworkConfig(rounds=rounds)).iterations == 1
+
+
+def test_the_penalty_of_conflicts_sets_in_as_asked() -> None:
+    config = TrainConfig(iterations=10)
+    sigmas = [config.at(iteration).reward.sigma for iteration in range(10)]
+    assert sigmas[:3] == [0.0, 0.0, 0.0]
+    assert sigmas[5:] == [config.reward.sigma] * 5
+    assert 0.0 < sigmas[3] < sigmas[4] < sigmas[5]
