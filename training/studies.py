@@ -41,6 +41,8 @@ ABLATIONS: tuple[MethodName, ...] = (
 )  # fmt: skip
 BEST: MethodName = "iac-t-pathwise"
 """The method of the studies that look at one."""
+LONGER = 4
+"""How many times as long it is trained in the study of that."""
 LAB_ARENAS = ("lab-tight", "lab-tight-trend", "lab-tight-regimes", "lab-mild")
 FOLDERS = {
     "cn_ashare_15m_2025": 2,
@@ -198,6 +200,13 @@ def _table(budget: Budget, data: Path) -> list[Cell]:
     return cells
 
 
+def _long(budget: Budget, data: Path) -> list[Cell]:
+    config, test = place("lab-tight", budget, data), usual_test("lab-tight", budget)
+    made = dataclasses.replace(config, iterations=LONGER * config.iterations)
+    cells = fixed("long", "lab-tight", config, [test])
+    return cells + learned("long", f"lab-tight-x{LONGER}", made, [test], [BEST])
+
+
 def _rounds(budget: Budget, data: Path) -> list[Cell]:
     config, test = place("lab-tight", budget, data), usual_test("lab-tight", budget)
     cells = fixed("rounds", "lab-tight", config, [test])
@@ -271,6 +280,7 @@ STUDIES: dict[str, Study] = {
     study.name: study
     for study in (
         Study("table", "All methods in all markets", _table),
+        Study("long", "The best method, trained longer", _long),
         Study("rounds", "Rounds of exchange", _rounds),
         Study("ablations", "Ablations of IaC^T", _ablations),
         Study("critic", "Where the value of an intention comes from", _critic),
