@@ -68,7 +68,10 @@ class Pathwise:
     def _step(
         self, batch: EpisodeBatch, reward: RewardConfig, temperature: float
     ) -> dict[str, Tensor]:
-        played, days = self.play(self.ranks.share(batch), reward), len(batch.cash_minor)
+        played, days = (
+            self.play(self.ranks.share(batch), reward, temperature),
+            len(batch.cash_minor),
+        )
         bonus = self.config.pathwise.entropy_bp * temperature * played.entropy
         loss = -(BP * played.earned + bonus).sum() / days + played.model_error / days
         self.optimizer.zero_grad(set_to_none=True)
@@ -82,9 +85,9 @@ class Pathwise:
             "slope_norm": norm.detach()
         }
 
-    def play(self, batch: EpisodeBatch, reward: RewardConfig) -> Played:
-        """The days of ``batch`` with drawn actions."""
-        market, chooser = prepare(batch), _Drawn(self.generator, self.ranks)
+    def play(self, batch: EpisodeBatch, reward: RewardConfig, noise: float = 1.0) -> Played:
+        """The days of ``batch`` with drawn actions, their randomness scaled by ``noise``."""
+        market, chooser = prepare(batch), _Drawn(self.generator, self.ranks, noise)
         twin = open_twin(begin(batch, market), batch.orders.live)
         earned, entropy, error = twin.cash * 0, twin.cash * 0, twin.cash.new_zeros(())
         steps, by_round = [], []
@@ -134,16 +137,19 @@ class Played:
 class _Drawn:
     """Draws one-hot actions with the slope of their probabilities (straight through).
 
-    A day is nearly linear in each action, and for what is linear this slope is unbiased."""
+    A day is nearly linear in each action, and for what is linear this slope is unbiased. ``noise``
+    1 draws as likely as the network says, 0 takes the likeliest, as serving does.
+    """
 
-    def __init__(self, generator: torch.Generator, ranks: Ranks) -> None:
-        self.generator, self.ranks = generator, ranks
+    def __init__(self, generator: torch.Generator, ranks: Ranks, noise: float) -> None:
+        self.generator, self.ranks, self.noise = generator, ranks, noise
 
     def __call__(self, k: int, logits: Tensor) -> Tensor:
         days = logits.shape[0] * self.ranks.world
         race = logits.new_empty(days, *logits.shape[1:]).exponential_(generator=self.generator)
         likely = logits.softmax(dim=-1)
-        drawn = (likely.detach() / race[self.ranks.own(days)].clamp(min=1e-20)).argmax(dim=-1)
+        gumbel = -race[self.ranks.own(days)].clamp(min=1e-20).log()
+        drawn = (logits.detach() + self.noise * gumbel).argmax(dim=-1)
         hard = nn.functional.one_hot(drawn, likely.shape[-1]).to(likely)
         return hard + likely - likely.detach()
 

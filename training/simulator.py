@@ -45,7 +45,7 @@ class RewardConfig:
 
     alpha: float = 3.3e-4
     """Impact: what trading a whole target in one step costs, as a share of its value."""
-    sigma: float = 2e-3
+    sigma: float = 1e-3
     """What a step with a cash conflict costs every order, as a share of its value."""
     penalised_from: float = 0.2
     penalised_fully: float = 0.5
