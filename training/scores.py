@@ -166,7 +166,7 @@ def _bootstrap(samples: tuple[Floats, ...], statistic: Any, seed: int) -> Interv
     value, days = float(statistic(*samples)), len(samples[0])
     if days < DAYS_LEAST:
         return Interval(value, float("nan"), float("nan"))
-    if all(np.ptp(sample) == 0 for sample in samples):
+    if all(np.allclose(sample, sample[..., :1], rtol=1e-9, atol=1e-12) for sample in samples):
         return Interval(value, value, value)
     found = stats.bootstrap(
         samples,

@@ -14,7 +14,15 @@ from training.page import Pages, filled
 from training.report import ReportConfig, main
 from training.studies import STUDIES, Budget, Cell, Trial
 
-GAINS = {"twap": 0.0, "twap-sync": 0.0, "informed": 20.0, "iac-t": 12.0, "tarmac": 9.0}
+GAINS = {
+    "twap": 0.0,
+    "twap-sync": 0.0,
+    "informed": 20.0,
+    "iac-t": 12.0,
+    "tarmac": 9.0,
+    "iac-t-pathwise": 12.0,
+    "tarmac-pathwise": 9.0,
+}
 SEEDS = (1, 2)
 DAYS = 40
 
@@ -66,7 +74,7 @@ def test_records_have_shares_of_the_references(config: ReportConfig) -> None:
     held = published(config, "methods.json")
     assert held["command"] == "python -m training.sweep --study table"
     records = {(row["method"], row["seed"]): row for row in held["records"]}
-    assert len(records) == 3 + 2 * len(SEEDS)
+    assert len(records) == 3 + 4 * len(SEEDS)
     bound = records["informed", None]["log_gain_bp"]
     second = records["iac-t", 2]
     assert second["share_informed"] == pytest.approx(second["log_gain_bp"] / bound, rel=1e-4)
@@ -99,7 +107,7 @@ def test_the_page_shows_what_exists_and_nothing_else(config: ReportConfig) -> No
     text = main(config).read_text(encoding="utf-8")
     assert "### lab-tight" in text
     assert "lab-mild" not in text
-    assert "| TARMAC | lab-tight-n200 | 3 | 2 |" in text
+    assert "| TARMAC-PATHWISE | lab-tight-n200 | 3 | 2 |" in text
     for name in ("curves-lab-tight", "eg-toc-lab-tight", "scale-decision_us"):
         assert f"(results/{name}.svg)" in text
         assert (config.docs / "results" / f"{name}.svg").read_text().startswith("<?xml")
@@ -121,7 +129,9 @@ def test_a_report_is_the_same_again(config: ReportConfig) -> None:
 def test_notes_take_their_numbers_from_summaries(config: ReportConfig) -> None:
     notes = config.docs / "results" / "notes"
     notes.mkdir(parents=True)
-    said = "IaC^T gains {{scale lab-tight iac-t eg_bp test=lab-tight-n50}} bp, TWAP {{ x }}."
+    said = (
+        "IaC^T gains {{scale lab-tight iac-t-pathwise eg_bp test=lab-tight-n50}} bp, TWAP {{ x }}."
+    )
     (notes / "table.md").write_text(said.replace("{{ x }}", "{{table lab-tight twap eg_bp}}"))
     (notes / "scale.md").write_text("{{table lab-tight commnet eg_bp}}")
     with pytest.raises(ValueError, match="fits 0 numbers"):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 from training.cells import network_of, where
@@ -83,7 +84,8 @@ def test_a_checkpoint_of_another_market_is_refused(runs: Path, tmp_path: Path) -
     config = tiny(tmp_path, methods=("ppo",))
     (folder,) = runs.glob("ppo-*")
     (tmp_path / folder.name).mkdir()
-    (tmp_path / folder.name / "data.sha256").write_text("of another market")
+    state = torch.load(folder / "checkpoint.pt", weights_only=False)
+    torch.save(state | {"source": "another market"}, tmp_path / folder.name / "checkpoint.pt")
     (outcome,) = quietly(config)
     assert "trained on other data" in outcome.error
 
