@@ -189,7 +189,8 @@ def comparisons(rows: list[Row]) -> Comparisons:
     found = []
     for left, right in itertools.permutations(grouped(rows), 2):
         a, b = left[0].record, right[0].record
-        if a["test"] != b["test"] or a["arena"] != b["arena"] or not _compared(a, b):
+        elsewhere = a["arena"] != b["arena"] and a["study"] != "long"  # rules are trained nowhere
+        if a["test"] != b["test"] or elsewhere or not _compared(a, b):
             continue
         measured = {
             name: _difference(left, right, name)
@@ -252,7 +253,7 @@ def main(config: ReportConfig) -> Path:
             continue  # nothing, or nothing but runs that it shares with the studies before
         shown.update(row.path for row in rows)
         found = summaries(rows)
-        if study.name in ("table", "ablations", "rounds"):
+        if study.name in ("table", "long", "ablations", "rounds"):
             compared += comparisons(rows)
         _write(
             folder / ("methods.json" if study.name == "table" else f"{study.name}.json"),

@@ -43,6 +43,8 @@ BEST: MethodName = "iac-t-pathwise"
 """The method of the studies that look at one."""
 LONGER = 4
 """How many times as long it is trained in the study of that."""
+LONGER_SIGMA = 7e-4
+"""What a conflict costs there: longer runs have fewer, so each may cost less (validation days)."""
 LAB_ARENAS = ("lab-tight", "lab-tight-trend", "lab-tight-regimes", "lab-mild")
 FOLDERS = {
     "cn_ashare_15m_2025": 2,
@@ -202,7 +204,8 @@ def _table(budget: Budget, data: Path) -> list[Cell]:
 
 def _long(budget: Budget, data: Path) -> list[Cell]:
     config, test = place("lab-tight", budget, data), usual_test("lab-tight", budget)
-    made = dataclasses.replace(config, iterations=LONGER * config.iterations)
+    reward = dataclasses.replace(config.reward, sigma=LONGER_SIGMA)
+    made = dataclasses.replace(config, iterations=LONGER * config.iterations, reward=reward)
     cells = fixed("long", "lab-tight", config, [test])
     return cells + learned("long", f"lab-tight-x{LONGER}", made, [test], [BEST])
 
