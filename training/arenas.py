@@ -10,7 +10,6 @@ seed for each purpose.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from training.config import TrainConfig
 from training.episodes import BasketConfig, EpisodeBatch, draw
 from training.lab import LABS, LabMarket, Truth, lab_episodes
 from training.markets import MarketDays, from_file, generated
+from training.provenance import sha256
 
 SELECT_SHARE = 0.15
 """Share of the training days, the last ones, on which weights are chosen."""
@@ -199,9 +199,3 @@ def _one_size(rng: np.random.Generator, basket: BasketConfig) -> BasketConfig:
     """Baskets of one size for a batch, so that nothing is padded."""
     orders = int(rng.integers(basket.orders[0], basket.orders[1] + 1))
     return dataclasses.replace(basket, orders=(orders, orders))
-
-
-def sha256(path: Path) -> str:
-    """Of a file's content, hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

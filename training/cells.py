@@ -33,16 +33,15 @@ from training.arenas import (
     Arena,
     Days,
     arena,
-    sha256,
 )
 from training.config import TrainConfig
 from training.critic import critic_errors
 from training.episodes import EpisodeBatch, map_arrays, to_device
 from training.evaluate import always, played
 from training.lab import LABS
-from training.learner import learner
 from training.methods import METHODS
-from training.policy import Network, NetworkPolicy
+from training.policy import NetworkPolicy
+from training.provenance import git_commit, sha256
 from training.references.clairvoyant import clairvoyant_bp
 from training.references.informed import informed_bp
 from training.references.planner import Planner
@@ -51,7 +50,6 @@ from training.run import NOT_LEARNING, Finished, Report, identity, train
 from training.scores import Floats, Score
 from training.simulator import advance, begin, prepare
 from training.studies import Budget, Cell, Trial, command
-from training.train import git_commit
 
 COMMIT = git_commit()
 """What was checked out when this process read the code that it runs."""
@@ -244,20 +242,6 @@ def _plain(config: TrainConfig) -> dict[str, Any]:
 
 def _name_only(value: object) -> str:
     return f"{value.parent.name}/{value.name}" if isinstance(value, Path) else str(value)
-
-
-def network_of(config: TrainConfig) -> Network:
-    """The network of a finished run, with its best weights; raises ValueError if it is not over."""
-    saved = config.runs / identity(config) / "checkpoint.pt"
-    progress: dict[str, Any] = {"done": 0}
-    if saved.is_file():
-        progress = torch.load(saved, map_location=config.device, weights_only=False)["progress"]
-    if progress["done"] < config.iterations:
-        who = f"{config.method} with seed {config.seed}"
-        raise ValueError(f"{who} is not trained in {saved.parent}; run training.sweep first")
-    network = learner(config).network
-    network.load_state_dict(progress["best"])
-    return network
 
 
 def window(config: TrainConfig) -> str:

@@ -20,6 +20,7 @@ from rich.table import Table
 
 from service.core.day import Day
 from service.core.policy import Policy
+from service.play.bars import BarsError
 from training.arenas import Arena, Days, arena
 from training.config import TrainConfig
 from training.episodes import EpisodeBatch, map_arrays, take_day, to_device
@@ -202,6 +203,8 @@ class EvaluateConfig:
 
 def main(config: EvaluateConfig) -> list[dict[str, Any]]:
     """Score, show and perhaps write."""
+    if config.methods and not config.arenas:
+        raise SystemExit("--methods are trained in markets of --arenas; say in which")
     console, records, pages = Console(), [], []
     for name, where in _asked(config):
         days = where.test(config.days)
@@ -236,9 +239,9 @@ def _asked(config: EvaluateConfig) -> Iterator[tuple[str, Arena]]:
 
 def _scores(config: EvaluateConfig, name: str, where: Arena, days: Days) -> dict[str, Score]:
     # imported late: they load torch's exporter, and import this module
-    from training.cells import network_of
     from training.export import served
     from training.policy import NetworkPolicy
+    from training.run import network_of
 
     scores = rules(days.batches)
     if config.name:
@@ -257,4 +260,7 @@ def _scores(config: EvaluateConfig, name: str, where: Arena, days: Days) -> dict
 if __name__ == "__main__":
     import tyro
 
-    main(tyro.cli(EvaluateConfig, config=(tyro.conf.OmitArgPrefixes,)))
+    try:
+        main(tyro.cli(EvaluateConfig, config=(tyro.conf.OmitArgPrefixes,)))
+    except (ValueError, BarsError) as error:
+        raise SystemExit(f"evaluate: {error}") from error

@@ -124,6 +124,20 @@ def train(
     )
 
 
+def network_of(config: TrainConfig) -> Network:
+    """The network of a finished run, with its best weights; raises ValueError if it is not over."""
+    saved = config.runs / identity(config) / "checkpoint.pt"
+    progress: dict[str, Any] = {"done": 0}
+    if saved.is_file():
+        progress = torch.load(saved, map_location=config.device, weights_only=False)["progress"]
+    if progress["done"] < config.iterations:
+        who = f"{config.method} with seed {config.seed}"
+        raise ValueError(f"{who} is not trained in {saved.parent}; run training.sweep first")
+    network = learner(config).network
+    network.load_state_dict(progress["best"])
+    return network
+
+
 def _iterate(
     config: TrainConfig,
     where: Arena,

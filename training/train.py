@@ -37,11 +37,10 @@ from training.export import served, write_model
 from training.methods import METHODS
 from training.parallel import join, leave
 from training.policy import Network, NetworkPolicy
+from training.provenance import git_commit
 from training.run import Diverged, Finished, Interrupted, OtherData, Report, identity, train
 from training.scores import Score, score
 from training.simulator import play
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @contextlib.contextmanager
@@ -150,17 +149,6 @@ def provenance(config: TrainConfig, done: Finished, where: Arena) -> dict[str, A
 
 def _name_only(value: object) -> str:
     return value.name if isinstance(value, Path) else str(value)
-
-
-def git_commit() -> str | None:
-    """The commit that is checked out, None outside of a repository."""
-    try:
-        head = (ROOT / ".git" / "HEAD").read_text(encoding="utf-8").strip()
-        if not head.startswith("ref: "):
-            return head
-        return (ROOT / ".git" / head[5:]).read_text(encoding="utf-8").strip()
-    except OSError:
-        return None
 
 
 def ship(done: Finished, config: TrainConfig, where: Arena, console: Console) -> bool:

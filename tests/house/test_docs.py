@@ -90,3 +90,46 @@ def test_codes_that_the_interface_names_exist() -> None:
     words = set(re.findall(r"`(?:\d{3} )?([A-Z]+_[A-Z_]+)`", _page("api.md")))
     others = {"PARTIAL_FILL", "DONE_FOR_DAY"}
     assert words - others <= known
+
+
+def test_every_method_lab_and_basket_of_training_is_documented():
+    from typing import get_args
+
+    from training.baskets import Kind
+    from training.methods import METHODS
+    from training.studies import STUDIES
+
+    page = _page("training.md")
+    named = set(re.findall(r"`([a-z][a-z_-]*)`", page))
+    assert set(METHODS) <= named
+    assert set(get_args(Kind)) <= named
+    assert set(STUDIES) <= named
+
+
+def test_published_records_say_how_they_were_made():
+    """Every figure of the results has its command, the hashes of options and data, and a commit."""
+    import json
+
+    for path in (DOCS / "results").glob("*.json"):
+        held = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(held, dict) or "records" not in held:
+            continue
+        assert held["command"].startswith("python -m training.sweep --study")
+        for record in held["records"]:
+            assert record["command"].startswith("python -m training.sweep")
+            assert len(record["data_hash"]) == 64
+            assert len(record["git_commit"]) == 40
+            assert record["seed"] is None or len(record["config_hash"]) == 12
+
+
+def test_the_results_page_is_what_its_json_says():
+    """Means of the page's main table are those of the committed summaries."""
+    import json
+
+    held = json.loads((DOCS / "results" / "methods.json").read_text(encoding="utf-8"))
+    page = _page("results.md")
+    assert held["summaries"]
+    for row in held["summaries"]:
+        if "eg_bp" in row:
+            lines = [x for x in page.splitlines() if x.startswith(f"| {row['title']} |")]
+            assert any(f"| {row['eg_bp']['mean']:.2f}" in x for x in lines), row["title"]

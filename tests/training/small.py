@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
 from service.core.limits import CHILD_NOTIONAL_MINOR_MAX, CHILD_QTY_MAX, PARTICIPATION_PPM_MAX
 from service.core.orders import BUY, SELL, Orders, Proceeds, Rules
 from service.core.policy import grid_wish
+from service.play.day_bars import DayBars
 from service.play.sample import SampleMarket
 from training.episodes import Bars, BasketConfig, EpisodeBatch, draw, take_day, to_device
 from training.markets import generated
@@ -34,6 +39,23 @@ def episodes(seed: int, days: int = 6, **basket: Any) -> EpisodeBatch:
     config = BasketConfig(**({"orders": (3, 7), "margin_bp": (0.0, 300.0)} | basket))
     market = generated(rng, SampleMarket(), days, 12, 3, config.orders[1])
     return draw(rng, market, config, days)
+
+
+def write_bars(path: Path, days: list[DayBars]) -> Path:
+    """``days`` as a Parquet file of bars, as users have them."""
+    names = ("open", "high", "low", "close", "volume")
+    rows: dict[str, list[object]] = {name: [] for name in ("symbol", "ts", *names)}
+    for day in days:
+        for at, start in enumerate(day.starts):
+            moment = dt.datetime.fromisoformat(f"{day.date}T{start}")
+            for s, symbol in enumerate(day.symbols):
+                rows["symbol"].append(symbol)
+                rows["ts"].append(moment)
+                for name in names:
+                    value = int(getattr(day, name)[at, s])
+                    rows[name].append(value if name == "volume" else value / 10_000)
+    pq.write_table(pa.table(rows), path)
+    return path
 
 
 def by_hand() -> EpisodeBatch:

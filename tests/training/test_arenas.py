@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -19,28 +17,18 @@ from training.config import TrainConfig
 from training.lab import LABS
 from training.markets import MarketDays
 
+from .small import write_bars
+
 DAYS = 24
 
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Generated days of a few symbols as a Parquet file, without a split."""
-    rows: dict[str, list[object]] = {name: [] for name in ("symbol", "ts", *_NAMES)}
-    for day in generate_days(3, DAYS, symbols=6, bars=8):
-        for at, start in enumerate(day.starts):
-            moment = dt.datetime.fromisoformat(f"{day.date}T{start}")
-            for s, symbol in enumerate(day.symbols):
-                rows["symbol"].append(symbol)
-                rows["ts"].append(moment)
-                for name in _NAMES:
-                    value = int(getattr(day, name)[at, s])
-                    rows[name].append(value if name == "volume" else value / 10_000)
-    path = tmp_path_factory.mktemp("market") / "bars.parquet"
-    pq.write_table(pa.table(rows), path)
-    return path
+    folder = tmp_path_factory.mktemp("market")
+    return write_bars(folder / "bars.parquet", generate_days(3, DAYS, symbols=6, bars=8))
 
 
-_NAMES = ("open", "high", "low", "close", "volume")
 SMALL = BasketConfig(orders=(4, 4))
 
 

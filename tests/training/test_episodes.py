@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -19,7 +17,7 @@ from training.episodes import BasketConfig, EpisodeBatch, draw, map_arrays
 from training.markets import MarketDays, from_file
 from training.simulator import begin, prepare
 
-from .small import episodes
+from .small import episodes, write_bars
 
 
 def test_sizes_sides_and_cash_are_as_asked() -> None:
@@ -75,22 +73,7 @@ def _first_view(batch: EpisodeBatch) -> np.ndarray:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     """Six generated days of eight symbols as a Parquet file."""
-    rows: dict[str, list[object]] = {name: [] for name in ("symbol", "ts", *_NAMES)}
-    for day in generate_days(3, 6, symbols=8, bars=12):
-        for at, start in enumerate(day.starts):
-            moment = dt.datetime.fromisoformat(f"{day.date}T{start}")
-            for s, symbol in enumerate(day.symbols):
-                rows["symbol"].append(symbol)
-                rows["ts"].append(moment)
-                for name in _NAMES:
-                    value = int(getattr(day, name)[at, s])
-                    rows[name].append(value if name == "volume" else value / 10_000)
-    path = tmp_path / "bars.parquet"
-    pq.write_table(pa.table(rows), path)
-    return path
-
-
-_NAMES = ("open", "high", "low", "close", "volume")
+    return write_bars(tmp_path / "bars.parquet", generate_days(3, 6, symbols=8, bars=12))
 
 
 def test_days_of_a_file(file: Path) -> None:

@@ -13,7 +13,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from training.cells import network_of, where
+from training.cells import where
+from training.run import network_of
 from training.studies import STUDIES, Budget, Cell, command
 from training.sweep import SweepConfig, chosen, main, on_ray, sweep
 
