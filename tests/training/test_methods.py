@@ -17,6 +17,7 @@ from training.markets import generated
 from training.methods import METHODS, MethodName
 from training.policy import Network, NetworkPolicy
 from training.simulator import play, prepare
+from training.studies import ABLATIONS as STUDIED
 
 # An edge that a blind eye sees: most of each move is gone within the day.
 OBVIOUS = SampleMarket(half_life_bars=2.0, reverting_share=0.9, volatility_spread=0.0)
@@ -35,7 +36,18 @@ def _gain(network: Network, batch: EpisodeBatch) -> np.ndarray:
     return np.asarray(metrics.execution_gain_bp(day).mean(dim=-1))
 
 
-@pytest.mark.parametrize("method", get_args(MethodName))
+ABLATIONS = [name for name in get_args(MethodName) if name in STUDIED]
+LEARNED = [name for name in get_args(MethodName) if name not in STUDIED]
+
+
+@pytest.mark.parametrize("method", ABLATIONS)
+def test_an_ablation_trains(method: Any) -> None:
+    learns = learner(TrainConfig(method=method, network=NetworkConfig(rounds=2, hidden=16)))
+    found = learns.improve(_toy(np.random.default_rng(0), 8), 0)
+    assert all(np.isfinite(value) for value in found.values())
+
+
+@pytest.mark.parametrize("method", LEARNED)
 def test_it_learns_an_obvious_edge(method: Any) -> None:
     """A dozen small iterations must beat the even schedule on days that were not trained on."""
     config = TrainConfig(

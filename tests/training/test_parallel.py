@@ -52,7 +52,7 @@ def trained(folder: Path, method: str, processes: int) -> torch.Tensor:
     return torch.cat([part.flatten() for part in state.values()])
 
 
-@pytest.mark.parametrize("method", ["iac-t", "is", "iac-t-pathwise", "is-pathwise"])
+@pytest.mark.parametrize("method", ["iac-t", "is-pathwise"])
 def test_two_processes_learn_what_one_learns(tmp_path: Path, method: str) -> None:
     alone = trained(tmp_path / "one", method, 1)
     both = trained(tmp_path / "two", method, 2)
