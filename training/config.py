@@ -95,7 +95,7 @@ class TrainConfig:
     """How orders talk and learn; see training/methods.py."""
     seed: int = 1
     """Seed of the network, of the days and of the sampled actions."""
-    iterations: int = 200
+    iterations: int = 400
     """Rollouts, each followed by an update."""
     days: int = 128
     """Days played in one rollout."""
