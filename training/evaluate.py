@@ -78,7 +78,7 @@ def _played(
         day, gain = play_logged(part, policy_of(known))
         finished.append(_on_host(day) if device else day)
         gains.append(gain.cpu().numpy() if device else gain)
-    return _combined(finished, np.concatenate), np.concatenate(gains)
+    return combined(finished, np.concatenate), np.concatenate(gains)
 
 
 def _cuts(batch: EpisodeBatch) -> Iterator[slice]:
@@ -98,11 +98,11 @@ def _on_host(day: Day) -> Day:
 def play_day_by_day(batch: EpisodeBatch, policy: Decides) -> Day:
     """What :func:`play` answers, one day at a time as the service decides: for ONNX policies."""
     days = [play(take_day(batch, at), policy) for at in range(len(batch.cash_minor))]
-    combined: Day = _combined(days, np.stack)
-    return combined
+    whole: Day = combined(days, np.stack)
+    return whole
 
 
-def _combined(days: list[Any], how: Callable[[list[Any]], Any]) -> Any:
+def combined(days: list[Any], how: Callable[[list[Any]], Any]) -> Any:
     """Frozen values as one: every array made of their arrays by ``how``."""
     first = days[0]
     changes: dict[str, Any] = {}
@@ -111,7 +111,7 @@ def _combined(days: list[Any], how: Callable[[list[Any]], Any]) -> Any:
         if hasattr(parts[0], "dtype"):
             changes[name] = how(parts)
         else:
-            changes[name] = _combined(parts, how) if name == "orders" else parts[0]
+            changes[name] = combined(parts, how) if name == "orders" else parts[0]
     return type(first)(**changes)
 
 

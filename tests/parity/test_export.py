@@ -16,7 +16,7 @@ from service.core.decide import decide
 from service.onnx_policy import load
 from tests.training.small import episodes
 from training.episodes import take_day, to_device
-from training.evaluate import stack
+from training.evaluate import combined
 from training.export import (
     PARITY_MARGIN,
     PARITY_ORDERS,
@@ -146,7 +146,7 @@ def _by_decide(day_batch, policy):
 def test_stacked_days_keep_their_fields() -> None:
     batch = episodes(1, days=3, orders=(4, 4))
     days = [take_day(batch, b) for b in range(3)]
-    orders = stack([day.orders for day in days])
+    orders = combined([day.orders for day in days], np.stack)
     for field in dataclasses.fields(orders):
         np.testing.assert_array_equal(
             getattr(orders, field.name), getattr(batch.orders, field.name)

@@ -36,7 +36,7 @@ def test_a_day_solved_by_hand() -> None:
     reward = rewards(steps[0], steps[0].gain, RewardConfig(alpha=0.01, sigma=0.001, scale=1.0))
     own = first - 0.01 * 0.75**2
     assert reward[0].tolist() == pytest.approx([own - 0.003, own - 0.003, -0.003], rel=1e-5)
-    team = rewards(steps[0], steps[0].gain, RewardConfig(0.01, 0.001, 1.0), "team")
+    team = rewards(steps[0], steps[0].gain, RewardConfig(0.01, 0.001, scale=1.0), "team")
     assert team[0].tolist() == pytest.approx([2 * own / 3 - 0.001] * 3, rel=1e-5)
 
 
