@@ -102,15 +102,21 @@ def some_of(rng: np.random.Generator, live: Any, count: Any) -> Any:
     return rank < count
 
 
+def random_sides(rng: np.random.Generator, live: Any, buy_share: Range, least: int = 0) -> Ints:
+    """BUY for a share of each day's live orders, chosen at random, at least ``least`` of each
+    side; ``[B, N]``."""
+    buys = _buys(rng, live, buy_share, least)
+    return np.where(some_of(rng, live, buys), BUY, SELL)
+
+
 def _uniform(
     rng: np.random.Generator, days: MarketDays, day: Ints, config: BasketConfig, least: int = 0
 ) -> Basket:
     """Random symbols and random sides, at least ``least`` orders of each."""
     column = _choose_symbols(rng, days, day, config)
-    live = _live(rng, config, len(day))
+    live = random_live(rng, config.orders, len(day))
     qty = _sizes(rng, days, day, column, live, config.lot)
-    buys = _buys(rng, live, config.buy_share, least)
-    return Basket(column, live, np.where(some_of(rng, live, buys), BUY, SELL), qty)
+    return Basket(column, live, random_sides(rng, live, config.buy_share, least), qty)
 
 
 def _one_sided(
@@ -148,7 +154,7 @@ def _rebalance(
 def _bwsl(rng: np.random.Generator, days: MarketDays, day: Ints, config: BasketConfig) -> Basket:
     """Buys among the winners of the days before, sales among the losers; ties are drawn."""
     usable = _usable(days, config)[day]
-    live = _live(rng, config, len(day))
+    live = random_live(rng, config.orders, len(day))
     buys = _buys(rng, live, config.buy_share).astype(np.int64)
     sales = live.sum(axis=1, keepdims=True) - buys
     past = np.zeros(usable.shape) if days.past_return is None else days.past_return[day]
@@ -191,8 +197,9 @@ def _choose_symbols(
     return np.sort(np.argpartition(key, wanted - 1, axis=1)[:, :wanted], axis=1)
 
 
-def _live(rng: np.random.Generator, config: BasketConfig, count: int) -> Any:
-    fewest, most = config.orders
+def random_live(rng: np.random.Generator, orders: Pair, count: int) -> Any:
+    """Which of ``count`` days' places hold an order, a uniform number of them first; ``[B, N]``."""
+    fewest, most = orders
     return np.arange(most) < rng.integers(fewest, most + 1, (count, 1))
 
 

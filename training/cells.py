@@ -36,7 +36,7 @@ from training.arenas import (
 )
 from training.config import TrainConfig
 from training.critic import critic_errors
-from training.episodes import EpisodeBatch, map_arrays, to_device
+from training.episodes import EpisodeBatch, some_days, to_device
 from training.evaluate import always, played
 from training.lab import LABS
 from training.methods import METHODS
@@ -46,7 +46,7 @@ from training.references.clairvoyant import clairvoyant_bp
 from training.references.informed import informed_bp
 from training.references.planner import Planner
 from training.rules import RULES
-from training.run import NOT_LEARNING, Finished, Report, identity, train
+from training.run import Finished, Report, identity, learned_options, train
 from training.scores import Floats, Score
 from training.simulator import advance, begin, prepare
 from training.studies import Budget, Cell, Trial, command
@@ -158,7 +158,7 @@ def _taken(
         return _scored(played(days, always(rule)), timed)
     device = cell.config.device
     policy = NetworkPolicy(done.network.eval())
-    first = to_device(_one_day(days.batches[0]), device)
+    first = to_device(some_days(days.batches[0], slice(1)), device)
     timed = {"decision_us": decision_us(policy, first)}
     return _scored(played(days, always(policy), device), timed)
 
@@ -181,16 +181,12 @@ def _bound(player: str, there: Arena, days: Days) -> tuple[dict[str, Any], Value
     return {"log_gain_bp": float(gain.mean()), "days": len(gain)}, {"log_gain_bp": gain}
 
 
-def _one_day(batch: EpisodeBatch) -> EpisodeBatch:
-    return map_arrays(batch, lambda array: array[:1])
-
-
 def decision_us(policy: Policy | Callable[[Any, Any], Any], batch: EpisodeBatch) -> float:
     """Median wall time in microseconds of what one basket's decision takes, observation included.
 
     ``batch`` is cut to its first day.
     """
-    one = _one_day(batch)
+    one = some_days(batch, slice(1))
     market = prepare(one)
     spent: list[float] = []
     while len(spent) < TIMED:
@@ -222,7 +218,7 @@ def _stamp(
         "command": command(cell, budget),
         "data_hash": data_hash(cell.config, test),
         "source": found.source,
-        "config": _plain(cell.config) if learned else None,
+        "config": learned_options(cell.config) if learned else None,
         "config_hash": identity(cell.config).rsplit("-", 1)[1] if learned else None,
         "git_commit": COMMIT,
         "torch": torch.__version__,
@@ -231,17 +227,6 @@ def _stamp(
         stamp |= {"cpu_s": round(done.cpu_s, 1), "agent_steps": done.agent_steps}
         stamp |= {"curve": done.curve, "last": done.last}
     return stamp
-
-
-def _plain(config: TrainConfig) -> dict[str, Any]:
-    """The options that decide what is learned, as JSON has them."""
-    options = dataclasses.asdict(config).items()
-    kept = {name: value for name, value in options if name not in NOT_LEARNING}
-    return dict(json.loads(json.dumps(kept, default=_name_only)))
-
-
-def _name_only(value: object) -> str:
-    return f"{value.parent.name}/{value.name}" if isinstance(value, Path) else str(value)
 
 
 def window(config: TrainConfig) -> str:

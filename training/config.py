@@ -159,6 +159,10 @@ class TrainConfig:
         if self.device.startswith("cuda") and not torch.cuda.is_available():
             raise ValueError(f"device is {self.device}, but torch finds no GPU; use --device cpu")
 
+    def seed_at(self, iteration: int) -> int:
+        """The seed of all random numbers of an iteration."""
+        return self.seed * 1_000_003 + iteration
+
     def at(self, iteration: int) -> TrainConfig:
         """The options as they hold in an iteration: the conflict penalty may set in late."""
         reward, done = self.reward, iteration / self.iterations

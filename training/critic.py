@@ -8,7 +8,6 @@ out by the sampled policy, a few times. Prices of a day are the same in all bran
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,65 +17,19 @@ from torch import Tensor
 
 from service.core.day import Day
 from service.core.observe import observe
-from service.core.policy import grid_wish
 from training.arenas import TEST_SEED, Arena
 from training.config import TrainConfig
 from training.episodes import to_device
 from training.learner import learner
-from training.policy import ActionValue, Choose, Network
-from training.rollout import sampler
+from training.rollout import Player, can_act, sampler
 from training.run import identity
 from training.scores import Floats
-from training.simulator import Market, advance, begin, prepare, rewards
+from training.simulator import Market, begin, prepare
 
 PLAYED_OUT = 4
 """Times that a day is played out from each intention; their mean is compared."""
 BINS = 10
 """Bins of equal numbers of values in the calibration."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Critic:
-    """A trained run: its networks as they were after the last iteration."""
-
-    network: Network
-    action_value: ActionValue | None
-    config: TrainConfig
-    choose: Choose
-
-    def act(self, day: Day, action: Tensor, market: Market) -> tuple[Day, Tensor]:
-        """The next day, and the reward ``[B, N]`` that training would see for ``action``."""
-        step = advance(day, grid_wish(day, action), market)
-        gain = step.shaped if self.config.shaped else step.gain
-        return step.day, rewards(step, gain, self.config.reward, self.config.credit)
-
-    def guess(self, day: Day, action: Tensor, market: Market) -> Tensor:
-        """Q(s, a) ``[B, N]`` as attribution uses it."""
-        if self.action_value is not None:
-            seen = observe(day)
-            return torch.as_tensor(self.action_value(seen.features, action, seen.live))
-        after, reward = self.act(day, action, market)
-        return reward if after.step == after.rules.steps else reward + self.value(after)
-
-    def value(self, day: Day) -> Tensor:
-        """V(s) ``[B, N]``."""
-        seen = observe(day)
-        hidden = self.network.extract(seen.features)
-        return torch.as_tensor(self.network.value(hidden, seen.live))
-
-    def intended(self, day: Day) -> list[Tensor]:
-        """What all orders intend after each round; K of ``[B, N]``, the last is executed."""
-        seen = observe(day)
-        exchange = self.network.exchange(seen.features, seen.live, self.choose)
-        return list(exchange.actions.unbind(-2))
-
-    def played_out(self, day: Day, action: Tensor, market: Market) -> Tensor:
-        """Return ``[B, N]`` of ``action`` now and the sampled policy afterwards."""
-        day, total = self.act(day, action, market)
-        while day.step < day.rules.steps:
-            day, reward = self.act(day, self.intended(day)[-1], market)
-            total = total + reward
-        return total
 
 
 @torch.no_grad()
@@ -88,14 +41,13 @@ def critic_errors(
     ``rank_correlation`` of Q itself; ``_added`` of what a round's intention adds to the one before
     (the first: to V), which is what trains it. In units of the training reward.
     """
-    critic = _restored(config)
     batch = to_device(where.test(days).batches[0], config.device)
     market = prepare(batch)
-    day, rows = begin(batch, market), []
+    player, day, rows = _restored(config, market), begin(batch, market), []
     for _ in range(batch.rules.steps):
-        intended = critic.intended(day)
-        rows.append(_compared(critic, day, intended, market))
-        day, _ = critic.act(day, intended[-1], market)
+        intended = _intended(player, day)
+        rows.append(_compared(player, day, intended))
+        day = player.live(day, intended[-1])[0].day
     # [K + 1, values]: V first, then Q of each round
     known, came = (np.concatenate([row[at] for row in rows], axis=1) for at in (0, 1))
     record = {
@@ -111,29 +63,43 @@ def critic_errors(
     return record, {}
 
 
-def _restored(config: TrainConfig) -> _Critic:
+def _restored(config: TrainConfig, market: Market) -> Player:
+    """The networks of a finished run as they were after its last iteration."""
     saved = config.runs / identity(config) / "checkpoint.pt"
     made: Any = learner(config)
     state = torch.load(saved, map_location=config.device, weights_only=False)
     made.load_state_dict(state["learner"])
     generator = torch.Generator(device=config.device).manual_seed(TEST_SEED)
-    return _Critic(made.network.eval(), made.action_value, config, sampler(generator))
+    return Player(made.network.eval(), market, config, sampler(generator), made.action_value)
 
 
-def _compared(
-    critic: _Critic, day: Day, intended: list[Tensor], market: Market
-) -> tuple[Floats, Floats]:
+def _intended(player: Player, day: Day) -> list[Tensor]:
+    """What all orders intend after each round; K of ``[B, N]``, the last is executed."""
+    seen = observe(day)
+    return list(player.network.exchange(seen.features, seen.live, player.choose).actions.unbind(-2))
+
+
+def _played_out(player: Player, day: Day, action: Tensor) -> Tensor:
+    """Return ``[B, N]`` of ``action`` now and the sampled policy afterwards."""
+    step, total = player.live(day, action)
+    while step.day.step < day.rules.steps:
+        step, reward = player.live(step.day, _intended(player, step.day)[-1])
+        total = total + reward
+    return total
+
+
+def _compared(player: Player, day: Day, intended: list[Tensor]) -> tuple[Floats, Floats]:
     """V and all Q, and the returns that came, of orders that can act; ``[K + 1, values]`` each.
 
     The return of V is that of an action drawn by the policy itself.
     """
-    acts = day.orders.live & (day.remaining > 0) & (day.step + 1 < day.force_step)
-    guesses = [critic.value(day), *(critic.guess(day, a, market) for a in intended)]
+    acts, seen = can_act(day), observe(day)
+    guesses = [player.value(seen), *(player.q(day, seen, action) for action in intended)]
     came = [torch.zeros_like(guesses[0]) for _ in guesses]
     for _ in range(PLAYED_OUT):
-        tried = [critic.intended(day)[-1], *intended]
+        tried = [_intended(player, day)[-1], *intended]
         for at, action in enumerate(tried):
-            came[at] = came[at] + critic.played_out(day, action, market) / PLAYED_OUT
+            came[at] = came[at] + _played_out(player, day, action) / PLAYED_OUT
     return _picked(guesses, acts), _picked(came, acts)
 
 

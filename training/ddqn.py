@@ -34,7 +34,7 @@ class DDQN:
     def improve(self, batch: EpisodeBatch, iteration: int) -> dict[str, float]:
         """Play the days of ``batch``, replay, and answer the diagnostics."""
         ddqn = self.config.ddqn
-        self.generator.manual_seed(self.config.seed * 1_000_003 + iteration)
+        self.generator.manual_seed(self.config.seed_at(iteration))
         done = iteration / self.config.iterations
         epsilon = max(ddqn.epsilon_last, 1 - done / ddqn.exploring)
         played = rollout(

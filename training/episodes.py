@@ -102,7 +102,7 @@ def draw(
     cash = _cash(rng, orders, bars.open[:, 0], days.steps, config)
     return EpisodeBatch(
         orders,
-        _rules(days.steps, config),
+        rules_of(days.steps, config),
         cash,
         bars,
         days.bars_per_step,
@@ -119,6 +119,11 @@ def take_day(batch: EpisodeBatch, at: int) -> EpisodeBatch:
     bars = map_arrays(picked.bars, lambda array: array[..., live])
     changes = picked.changes and map_arrays(picked.changes, lambda array: array[..., live])
     return replace(picked, bars=bars, changes=changes)
+
+
+def some_days(batch: EpisodeBatch, chosen: slice) -> EpisodeBatch:
+    """The days ``chosen`` of a batch, padding included."""
+    return map_arrays(batch, lambda array: array[chosen])
 
 
 def to_device(batch: EpisodeBatch, device: Any = "cpu") -> EpisodeBatch:
@@ -175,7 +180,8 @@ def _cash(
     return np.asarray(ceil_div(need * (BP + margin), BP))
 
 
-def _rules(steps: int, config: BasketConfig) -> Rules:
+def rules_of(steps: int, config: BasketConfig) -> Rules:
+    """What holds for whole days of ``steps`` decisions with baskets of ``config``."""
     return Rules(
         steps=steps,
         ticks_per_minor=config.ticks_per_minor,

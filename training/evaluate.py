@@ -21,13 +21,16 @@ from rich.table import Table
 from service.core.day import Day
 from service.core.policy import Policy
 from service.play.bars import BarsError
+from training import page
 from training.arenas import Arena, Days, arena
 from training.config import TrainConfig
-from training.episodes import EpisodeBatch, map_arrays, take_day, to_device
+from training.episodes import EpisodeBatch, map_arrays, some_days, take_day, to_device
 from training.lab import Truth
 from training.methods import MethodName
+from training.policy import NetworkPolicy
 from training.references.gains import play_logged
 from training.rules import RULES
+from training.run import network_of
 from training.scores import MEANS, Floats, Score, paired_interval, score
 from training.simulator import play
 from training.studies import Budget, learned, place
@@ -73,10 +76,10 @@ def _played(
     finished, gains = [], []
     for cut in _cuts(batch):
         known = truth and replace(truth, state=truth.state[cut], sd=truth.sd[cut])
-        part = _rows(batch, cut)
+        part = some_days(batch, cut)
         part = to_device(part, device) if device else part
         day, gain = play_logged(part, policy_of(known))
-        finished.append(_on_host(day) if device else day)
+        finished.append(on_host(day) if device else day)
         gains.append(gain.cpu().numpy() if device else gain)
     return combined(finished, np.concatenate), np.concatenate(gains)
 
@@ -87,11 +90,8 @@ def _cuts(batch: EpisodeBatch) -> Iterator[slice]:
     return (slice(at, at + size) for at in range(0, days, size))
 
 
-def _rows(batch: EpisodeBatch, cut: slice) -> EpisodeBatch:
-    return map_arrays(batch, lambda array: array[cut])
-
-
-def _on_host(day: Day) -> Day:
+def on_host(day: Day) -> Day:
+    """Days of tensors in NumPy."""
     return map_arrays(day, lambda array: array.cpu().numpy())
 
 
@@ -161,8 +161,7 @@ def table(records: list[dict[str, Any]], title: str) -> Table:
 def markdown(records: list[dict[str, Any]], title: str) -> str:
     """The records as a section of a Markdown page."""
     head, *rows = _cells(records)
-    lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
-    return "\n".join([f"## {title}", "", *("| " + " | ".join(x) + " |" for x in lines), ""])
+    return f"## {title}\n\n{page.markdown(head, rows)}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,10 +237,7 @@ def _asked(config: EvaluateConfig) -> Iterator[tuple[str, Arena]]:
 
 
 def _scores(config: EvaluateConfig, name: str, where: Arena, days: Days) -> dict[str, Score]:
-    # imported late: they load torch's exporter, and import this module
-    from training.export import served
-    from training.policy import NetworkPolicy
-    from training.run import network_of
+    from training.export import served  # torch's exporter takes a second to load
 
     scores = rules(days.batches)
     if config.name:

@@ -19,13 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from service.core.limits import (
-    CASH_BUFFER_BP_DEFAULT,
-    CHILD_NOTIONAL_MINOR_MAX,
-    CHILD_QTY_MAX,
-    PARTICIPATION_PPM_MAX,
-)
-from service.core.orders import BUY, SELL, Orders, Proceeds, Rules
+from service.core.orders import BUY, SELL, Orders, Proceeds
 from service.core.units import (
     BP,
     PPM,
@@ -34,8 +28,8 @@ from service.core.units import (
     round_to_lot,
     sell_proceeds_minor,
 )
-from training.baskets import some_of
-from training.episodes import Bars, EpisodeBatch
+from training.baskets import BasketConfig, random_live, random_sides
+from training.episodes import Bars, EpisodeBatch, rules_of
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -113,7 +107,7 @@ def lab_episodes(
     rng: np.random.Generator, lab: LabMarket, count: int
 ) -> tuple[EpisodeBatch, Truth]:
     """``count`` days of the lab market with their orders in NumPy, and the truth about them."""
-    live = _live(rng, lab, count)
+    live = random_live(rng, lab.orders, count)
     multiplier = rng.choice(np.array(lab.volatility), (count, 1))
     volume = rng.choice(np.array(lab.liquidity), (count, 1))
     orders = _orders(rng, lab, live, lab.day_sd(multiplier))
@@ -123,7 +117,9 @@ def lab_episodes(
     state = _states(lab, gap, innovation)
     bars = _bars(orders, gap, state, innovation, volume)
     cash = even_cash_minor(orders, bars.open[:, 0], lab)
-    batch = EpisodeBatch(orders, _rules(lab.steps), cash, bars, 1)
+    # the paper's setting: cash is counted at the execution price, and sales pay within the step
+    rules = rules_of(lab.steps, BasketConfig(proceeds=Proceeds.SAME_STEP))
+    batch = EpisodeBatch(orders, rules, cash, bars, 1)
     return batch, Truth(state, np.array(sd), lab.reversion, lab.momentum)
 
 
@@ -144,11 +140,6 @@ def even_cash_minor(orders: Orders, arrival: Ints, lab: LabMarket) -> Ints:
     return np.asarray(np.ceil(cash), dtype=np.int64)
 
 
-def _live(rng: np.random.Generator, lab: LabMarket, count: int) -> Any:
-    fewest, most = lab.orders
-    return np.arange(most) < rng.integers(fewest, most + 1, (count, 1))
-
-
 def _orders(rng: np.random.Generator, lab: LabMarket, live: Any, day_sd: Floats) -> Orders:
     """Orders ``[B, N]``; ``day_sd`` ``[B, 1]`` is the volatility that they tell."""
     low, high = np.log(np.array(PRICE_RANGE) * PRICE_SCALE)
@@ -161,7 +152,7 @@ def _orders(rng: np.random.Generator, lab: LabMarket, live: Any, day_sd: Floats)
     ones = np.ones(live.shape, dtype=np.int64)
     share = PPM // lab.steps
     return Orders(
-        side=_sides(rng, live, lab.buy_share),
+        side=random_sides(rng, live, lab.buy_share),
         order_qty=np.where(live, np.maximum(qty, 1), 0),
         lot=ones,
         limit_px=0 * ones,
@@ -173,13 +164,6 @@ def _orders(rng: np.random.Generator, lab: LabMarket, live: Any, day_sd: Floats)
         vol_ppm=np.rint(day_sd * PPM).astype(np.int64) * ones,
         profile_ppm=np.full((len(live), lab.steps, live.shape[1]), share, dtype=np.int64),
     )
-
-
-def _sides(rng: np.random.Generator, live: Any, buy_share: Range) -> Ints:
-    """BUY for a share of each day's live orders, chosen at random; ``[B, N]``."""
-    share = rng.uniform(*buy_share, (len(live), 1))
-    buys = some_of(rng, live, np.rint(share * live.sum(axis=1, keepdims=True)))
-    return np.where(buys, BUY, SELL)
 
 
 def _gaps(rng: np.random.Generator, lab: LabMarket, shape: tuple[int, int]) -> Floats:
@@ -217,18 +201,6 @@ def _bars(orders: Orders, gap: Floats, state: Floats, innovation: Floats, volume
     each = np.rint(volume * orders.adv_qty / state.shape[1]).astype(np.int64)
     traded = np.array(np.broadcast_to(each[:, None], close.shape))
     return Bars(open_, path.max(axis=0), path.min(axis=0), close, price, traded)
-
-
-def _rules(steps: int) -> Rules:
-    return Rules(
-        steps=steps,
-        ticks_per_minor=TICKS_PER_MINOR,
-        cash_buffer_bp=CASH_BUFFER_BP_DEFAULT,
-        child_qty_max=CHILD_QTY_MAX,
-        child_notional_minor_max=CHILD_NOTIONAL_MINOR_MAX,
-        participation_ppm_max=PARTICIPATION_PPM_MAX,
-        proceeds=Proceeds.SAME_STEP,
-    )
 
 
 LABS: dict[str, LabMarket] = {

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from training.episodes import EpisodeBatch, map_arrays
+from training.episodes import EpisodeBatch, some_days
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,7 @@ class Ranks:
         """This rank's days of ``batch``."""
         if self.world == 1:
             return batch
-        own = self.own(len(batch.cash_minor))
-        return map_arrays(batch, lambda array: array[own])
+        return some_days(batch, self.own(len(batch.cash_minor)))
 
     def total(self, value: Tensor) -> Tensor:
         """The sum of ``value`` over all ranks."""

@@ -16,15 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from service.core.observe import Observation, observe
+from service.core.units import BP
 from training.channels import Imagination, typed
 from training.config import TrainConfig
-from training.episodes import EpisodeBatch, map_arrays
+from training.episodes import EpisodeBatch, some_days
 from training.parallel import ALONE, Ranks
 from training.policy import Exchange, Network
+from training.rollout import as_numbers, averaged, can_act
 from training.simulator import RewardConfig, Step, begin, prepare
 from training.twin import features, live, open_twin
-
-BP = 1e4
 
 
 class Pathwise:
@@ -43,18 +43,13 @@ class Pathwise:
         """Play the days of ``batch`` in parts, each followed by a step of Adam."""
         options, left = self.config.pathwise, 1 - iteration / self.config.iterations
         reward = self.config.at(iteration).reward
-        self.generator.manual_seed(self.config.seed * 1_000_003 + iteration)
+        self.generator.manual_seed(self.config.seed_at(iteration))
         self.optimizer.param_groups[0]["lr"] = options.slope_lr * left
-        count = len(batch.cash_minor)
-        starts = range(0, count, options.days_a_step)
         found = [
-            self._step(_days(batch, slice(at, min(at + options.days_a_step, count))), reward, left)
-            for at in starts
+            self._step(some_days(batch, slice(at, at + options.days_a_step)), reward, left)
+            for at in range(0, len(batch.cash_minor), options.days_a_step)
         ]
-        mean = {name: torch.stack([f[name] for f in found]).mean(dim=0) for name in found[0]}
-        entropies = mean.pop("entropy").tolist()
-        answer = {name: float(value) for name, value in mean.items()}
-        return answer | {f"entropy_{k}": value for k, value in enumerate(entropies, 1)}
+        return as_numbers(averaged(found))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next iteration depends on."""
@@ -68,10 +63,8 @@ class Pathwise:
     def _step(
         self, batch: EpisodeBatch, reward: RewardConfig, temperature: float
     ) -> dict[str, Tensor]:
-        played, days = (
-            self.play(self.ranks.share(batch), reward, temperature),
-            len(batch.cash_minor),
-        )
+        played = self.play(self.ranks.share(batch), reward, temperature)
+        days = len(batch.cash_minor)
         bonus = self.config.pathwise.entropy_bp * temperature * played.entropy
         loss = -(BP * played.earned + bonus).sum() / days + played.model_error / days
         self.optimizer.zero_grad(set_to_none=True)
@@ -94,8 +87,7 @@ class Pathwise:
         for _ in range(batch.rules.steps):
             seen = observe(twin.day)
             exchange = self.network.exchange(features(twin, seen), seen.live, chooser)
-            acts = seen.live & (twin.day.remaining > 0) & (twin.day.step + 1 < twin.day.force_step)
-            by_round.append(_entropy(exchange, acts))
+            by_round.append(_entropy(exchange, can_act(twin.day)))
             entropy = entropy + by_round[-1].mean(dim=-1)
             action = _attributed(exchange.actions, self.config.pathwise.slope_attribution)
             twin, gained, step = live(twin, action, market, reward)
@@ -168,7 +160,3 @@ def _entropy(exchange: Exchange, acts: Tensor) -> Tensor:
     logs = exchange.logits.log_softmax(dim=-1)
     each = -(logs.exp() * logs).sum(dim=-1) * acts.unsqueeze(-2)
     return each.sum(dim=-1) / acts.sum(dim=-1, keepdim=True).clamp(min=1)
-
-
-def _days(batch: EpisodeBatch, chosen: slice) -> EpisodeBatch:
-    return map_arrays(batch, lambda array: array[chosen])

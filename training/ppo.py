@@ -18,7 +18,7 @@ from training.config import PPOConfig, TrainConfig
 from training.episodes import EpisodeBatch
 from training.parallel import ALONE, Ranks
 from training.policy import ActionValue, Network
-from training.rollout import Rollout, rollout, sampler
+from training.rollout import Rollout, as_numbers, averaged, rollout, sampler
 
 Losses = tuple[Tensor, dict[str, Tensor]]
 
@@ -43,7 +43,7 @@ class PPO:
     def improve(self, batch: EpisodeBatch, iteration: int) -> dict[str, float]:
         """Play the days of ``batch``, update, and answer the diagnostics."""
         ppo = self.config.ppo
-        self.generator.manual_seed(self.config.seed * 1_000_003 + iteration)
+        self.generator.manual_seed(self.config.seed_at(iteration))
         left = 1 - iteration / self.config.iterations
         self.optimizer.param_groups[0]["lr"] = ppo.lr * (left if ppo.anneal else 1.0)
         own, choose = self.ranks.share(batch), sampler(self.generator, self.ranks)
@@ -61,16 +61,13 @@ class PPO:
 
     def update(self, data: Rollout, attribution: float) -> dict[str, float]:
         """Some epochs of minibatches over ``data``; answers the diagnostics of the last epoch."""
-        ppo, mean = self.config.ppo, {}
+        ppo = self.config.ppo
         for _ in range(ppo.epochs):
             found = [self._step(data, rows, attribution) for rows in self._minibatches(data)]
-            mean = {name: torch.stack([f[name] for f in found]).mean(dim=0) for name in found[0]}
+            mean = averaged(found)
             if ppo.target_kl and float(mean["kl"]) > ppo.target_kl:
                 break
-        entropies = mean.pop("entropy").tolist()
-        answer = {name: float(value) for name, value in mean.items()}
-        answer |= {f"entropy_{k}": value for k, value in enumerate(entropies, 1)}
-        return answer | {"explained": _explained(data)}
+        return as_numbers(mean) | {"explained": _explained(data)}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next iteration depends on."""

@@ -82,6 +82,22 @@ def sampler(generator: torch.Generator, ranks: Ranks = ALONE) -> Choose:
     return choose
 
 
+def can_act(day: Day) -> Tensor:
+    """Orders whose action can still change something; bool ``[B, N]``."""
+    return typed(day.orders.live & (day.remaining > 0) & (day.step + 1 < day.force_step))
+
+
+def averaged(found: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Means of diagnostics."""
+    return {name: torch.stack([part[name] for part in found]).mean(dim=0) for name in found[0]}
+
+
+def as_numbers(mean: dict[str, Tensor]) -> dict[str, float]:
+    """Diagnostics on the host; ``entropy`` ``[K]`` by round."""
+    entropies = {f"entropy_{k}": value for k, value in enumerate(mean["entropy"].tolist(), 1)}
+    return {name: float(part) for name, part in mean.items() if name != "entropy"} | entropies
+
+
 def log_prob_of(exchange: Exchange) -> Tensor:
     """Log-probability of the actions taken; ``[..., K, N]``."""
     logs = exchange.logits.log_softmax(dim=-1)
@@ -100,7 +116,7 @@ def rollout(
 ) -> Rollout:
     """Play all days of ``batch`` with the actions that ``choose`` picks."""
     market = prepare(batch)
-    play = _Player(network, market, config, choose, action_value)
+    play = Player(network, market, config, choose, action_value)
     day, played = begin(batch, market), []
     for _ in range(batch.rules.steps):
         played.append(play.step(day))
@@ -109,8 +125,8 @@ def rollout(
 
 
 @dataclass(frozen=True, slots=True)
-class _Player:
-    """What stays the same through a rollout."""
+class Player:
+    """What stays the same through a rollout: steps, and what actions are worth."""
 
     network: Network
     market: Market
@@ -123,10 +139,10 @@ class _Player:
         seen = observe(day)
         exchange = self.network.exchange(seen.features, seen.live, self.choose)
         *intended, executed = exchange.actions.unbind(-2)
-        step, reward = self._live(day, executed)
+        step, reward = self.live(day, executed)
         return _Played(
             seen=seen,
-            open=seen.live & (day.remaining > 0) & (day.step + 1 < day.force_step),
+            open=can_act(day),
             exchange=exchange,
             log_prob=log_prob_of(exchange),
             value=self.network.value(exchange.hidden, seen.live),
@@ -135,7 +151,7 @@ class _Player:
             step=step,
         )
 
-    def _live(self, day: Day, action: Tensor) -> tuple[Step, Tensor]:
+    def live(self, day: Day, action: Tensor) -> tuple[Step, Tensor]:
         """One step of the simulator with ``action`` ``[B, N]``, and its reward."""
         step = advance(day, grid_wish(day, action), self.market)
         gain = step.shaped if self.config.shaped else step.gain
@@ -146,19 +162,20 @@ class _Player:
         if not intended or self.network.method.attribution == "none":
             days, orders = seen.live.shape
             return typed(seen.features.new_zeros(days, len(intended), orders))
-        if self.action_value is not None:
-            learned = [self.action_value(seen.features, a, seen.live) for a in intended]
-            return torch.stack(learned, dim=-2)
-        return torch.stack([self._branch(day, action) for action in intended], dim=-2)
+        return torch.stack([self.q(day, seen, action) for action in intended], dim=-2)
 
-    def _branch(self, day: Day, action: Tensor) -> Tensor:
-        """Q(s, a) = r(s, a) + V(s') ``[B, N]``."""
-        step, reward = self._live(day, action)
+    def q(self, day: Day, seen: Observation, action: Tensor) -> Tensor:
+        """Q(s, a) ``[B, N]``: learned, or r(s, a) + V(s') of one simulated step."""
+        if self.action_value is not None:
+            return typed(self.action_value(seen.features, action, seen.live))
+        step, reward = self.live(day, action)
         if step.day.step == day.rules.steps:
             return typed(reward)
-        after = observe(step.day)
-        value = self.network.value(self.network.extract(after.features), after.live)
-        return typed(reward + self.config.ppo.gamma * value)
+        return typed(reward + self.config.ppo.gamma * self.value(observe(step.day)))
+
+    def value(self, seen: Observation) -> Tensor:
+        """V(s) ``[B, N]``."""
+        return typed(self.network.value(self.network.extract(seen.features), seen.live))
 
 
 def gae(reward: Tensor, value: Tensor, gamma: float, lam: float) -> Tensor:

@@ -82,11 +82,16 @@ class _Progress:
 
 def identity(config: TrainConfig) -> str:
     """A name for all that decides what a run learns: method, seed and a hash of the options."""
-    options = dataclasses.asdict(config)
-    kept = {name: value for name, value in options.items() if name not in NOT_LEARNING}
-    text = json.dumps(kept, sort_keys=True, default=_name_only)
+    text = json.dumps(learned_options(config), sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     return f"{config.method}-k{config.network.rounds}-s{config.seed}-{digest}"
+
+
+def learned_options(config: TrainConfig) -> dict[str, Any]:
+    """The options that decide what is learned, as JSON has them."""
+    options = dataclasses.asdict(config).items()
+    kept = {name: value for name, value in options if name not in NOT_LEARNING}
+    return dict(json.loads(json.dumps(kept, default=_name_only)))
 
 
 def _name_only(value: object) -> str:

@@ -27,12 +27,11 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from service.core.day import Day
 from service.play.bars import BarsError
 from training.arenas import Arena, arena
 from training.config import TrainConfig
-from training.episodes import map_arrays, to_device
-from training.evaluate import play_day_by_day, report, rules, table
+from training.episodes import to_device
+from training.evaluate import on_host, play_day_by_day, report, rules, table
 from training.export import served, write_model
 from training.methods import METHODS
 from training.parallel import join, leave
@@ -106,7 +105,7 @@ def judge(
     scores = rules(played)
     policy = NetworkPolicy(network.eval())
     finished = [play(to_device(batch, config.device), policy) for batch in played]
-    scores[config.name] = score([_on_host(day) for day in finished])
+    scores[config.name] = score([on_host(day) for day in finished])
     shipped = served(config.models, config.name)
     if shipped is None:
         return scores, None
@@ -124,10 +123,6 @@ def _same_market(config: TrainConfig, where: Arena) -> None:
             f"the shipped model {config.name!r} was trained on another market than {where.name}; "
             "give --name to ship beside it, or --models for another folder"
         )
-
-
-def _on_host(day: Day) -> Day:
-    return map_arrays(day, lambda array: array.cpu().numpy())
 
 
 def provenance(config: TrainConfig, done: Finished, where: Arena) -> dict[str, Any]:
