@@ -40,6 +40,7 @@ from training.episodes import EpisodeBatch, some_days, to_device
 from training.evaluate import always, played
 from training.lab import LABS
 from training.methods import METHODS
+from training.places import Budget, Trial
 from training.policy import NetworkPolicy
 from training.provenance import git_commit, sha256
 from training.references.clairvoyant import clairvoyant_bp
@@ -49,7 +50,7 @@ from training.rules import RULES
 from training.run import Finished, Report, identity, learned_options, train
 from training.scores import Floats, Score
 from training.simulator import advance, begin, prepare
-from training.studies import Budget, Cell, Trial, command
+from training.studies import Cell, command
 
 COMMIT = git_commit()
 """What was checked out when this process read the code that it runs."""

@@ -38,6 +38,8 @@ class NetworkConfig:
     """Width of a message."""
     imagined: int = 3
     """Steps that Intention Sharing imagines ahead."""
+    gate: int = 16
+    """Products in what is said, for methods that are gated."""
 
 
 class AttentionPool(nn.Module):
@@ -70,6 +72,23 @@ class MeanPool(nn.Module):
         return mean_of_others(self.project(spoken), live)
 
 
+class Gate(nn.Module):
+    """Products of what an order is with what it intends: how much cash an intention moves is its
+    share times the order's value, which a linear message cannot say. Without intentions, products
+    of the hidden state with itself."""
+
+    def __init__(self, said: int, config: NetworkConfig) -> None:
+        super().__init__()
+        self.said = said or config.hidden
+        self.amount = linear(config.hidden, config.gate, gain=1.0)
+        self.open = linear(self.said, config.gate, gain=1.0)
+
+    def forward(self, hidden: Tensor, spoken: Tensor) -> Tensor:
+        """Hidden ``[..., N, H]`` and spoken ``[..., N, S]``, its end the intention, to products
+        ``[..., N, G]``."""
+        return typed(self.amount(hidden) * self.open(spoken[..., -self.said :]))
+
+
 class Talk(nn.Module):
     """One round: what it changes in the hidden states, given what all orders say."""
 
@@ -77,7 +96,9 @@ class Talk(nn.Module):
         super().__init__()
         self.silent, self.through = method.silent, method.through
         self.intention = nn.Embedding(ACTIONS + 1, config.intention) if method.intends else None
-        spoken = config.hidden + (config.intention if method.intends else 0)
+        said = config.intention if method.intends else 0
+        self.gate = Gate(said, config) if method.gated else None
+        spoken = config.hidden + said + (config.gate if method.gated else 0)
         if self.intention is not None:
             nn.init.normal_(self.intention.weight, std=INTENTION_STD)
         pool = AttentionPool if method.channel == "attention" else MeanPool
@@ -94,6 +115,8 @@ class Talk(nn.Module):
         spoken = hidden
         if self.intention is not None:
             spoken = torch.cat([hidden, self._embedded(self.intention, actions)], dim=-1)
+        if self.gate is not None:
+            spoken = torch.cat([spoken, self.gate(hidden, spoken)], dim=-1)
         message = self.pool(spoken, live)
         if self.silent:
             message = torch.zeros_like(message)

@@ -67,6 +67,9 @@ class PathwiseConfig:
     """Decoupled weight decay (AdamW), against learning few days by heart."""
     slope_norm_max: float = 10.0
     """Gradients (of bp) are clipped to this norm."""
+    risk_per_bp: float = 0.0
+    """Risk aversion: a basket's day is worth x - risk x^2, with x what it earns in bp. It keeps
+    baskets from exposing themselves to the market's move, which cash ties them to do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,13 +27,14 @@ from training.config import TrainConfig
 from training.episodes import EpisodeBatch, map_arrays, some_days, take_day, to_device
 from training.lab import Truth
 from training.methods import MethodName
+from training.places import Budget, place
 from training.policy import NetworkPolicy
 from training.references.gains import play_logged
 from training.rules import RULES
 from training.run import network_of
 from training.scores import MEANS, Floats, Score, paired_interval, score
 from training.simulator import play
-from training.studies import Budget, learned, place
+from training.studies import learned
 
 PAIRS_AT_ONCE = 2**18
 """Pairs of orders that are played at once: attention holds a number for each."""
@@ -169,7 +170,7 @@ class EvaluateConfig:
     """Score rules, a shipped model and trained methods on test days."""
 
     arenas: tuple[str, ...] = ()
-    """Markets by name (training/studies.py); none: ``bars``, or the sample market."""
+    """Markets by name (training/places.py); none: ``bars``, or the sample market."""
     methods: tuple[MethodName, ...] = ()
     """Methods that training.sweep has trained in those markets."""
     seeds: tuple[int, ...] = (1,)

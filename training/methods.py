@@ -33,6 +33,8 @@ MethodName = Literal[
     "iac-t-silent",
     "iac-t-pathwise-silent",
     "iac-t-pathwise-data",
+    "iac-t-pathwise-gated",
+    "tarmac-pathwise-gated",
 ]
 
 
@@ -44,8 +46,9 @@ class Method:
     intended actions beside hidden states. ``learns``: by PPO, along the slope of what days earn, or
     by the value of actions. ``attribution`` (PPO): how rounds before the last are trained: not at
     all; on what an intention adds to the one before it; or on its whole value. ``through``
-    (pathwise): slopes pass through what was said. ``silent``: messages are zero. ``reward``: of
-    every step, or one verdict at the end of the day.
+    (pathwise): slopes pass through what was said. ``silent``: messages are zero. ``gated``: what is
+    said holds products of the hidden state and what is intended too. ``reward``: of every step, or
+    one verdict at the end of the day.
     """
 
     title: str
@@ -55,6 +58,7 @@ class Method:
     attribution: Attribution = "none"
     through: bool = True
     silent: bool = False
+    gated: bool = False
     reward: Literal["dense", "sparse"] = "dense"
 
     @property
@@ -94,5 +98,13 @@ METHODS: dict[MethodName, Method] = {
     "iac-t-pathwise-data": Method(
         "no slope through intentions", "attention", intends=True, learns="pathwise", through=False
     ),
+    # beyond the paper: products in what is said, and the same without intentions to compare with
+    "iac-t-pathwise-gated": Method(
+        "IaC^T, gated, pathwise", "attention", intends=True, learns="pathwise", gated=True
+    ),
+    "tarmac-pathwise-gated": Method(
+        "TarMAC, gated, pathwise", "attention", learns="pathwise", gated=True
+    ),
 }
-"""The learned methods by name: the paper's table, its channels trained pathwise, ablations."""
+"""The learned methods by name: the paper's table, its channels trained pathwise, ablations, and
+what goes beyond the paper."""

@@ -66,7 +66,9 @@ class Pathwise:
         played = self.play(self.ranks.share(batch), reward, temperature)
         days = len(batch.cash_minor)
         bonus = self.config.pathwise.entropy_bp * temperature * played.entropy
-        loss = -(BP * played.earned + bonus).sum() / days + played.model_error / days
+        earned = BP * played.earned
+        worth = earned - self.config.pathwise.risk_per_bp * earned**2
+        loss = (played.model_error - (worth + bonus).sum()) / days
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.ranks.add_gradients(self.network.parameters())

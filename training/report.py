@@ -20,6 +20,7 @@ import numpy as np
 
 from training.cells import finite, where
 from training.page import BY_ROUND, Comparisons, Pages, Summary, page
+from training.places import Budget, Trial
 from training.plots import calibration, eg_against_toc, learning_curves, lines
 from training.scores import (
     Floats,
@@ -27,9 +28,9 @@ from training.scores import (
     paired_interval_of_runs,
     share_interval,
 )
-from training.studies import REFERENCES, STUDIES, Budget, Cell, Trial
+from training.studies import REFERENCES, STUDIES, Cell
 
-LEADS = ("iac-t-pathwise", "iac-c-pathwise", "iac-t", "iac-c")
+LEADS = ("iac-t-pathwise-gated", "iac-t-pathwise", "iac-c-pathwise", "iac-t", "iac-c")
 """Methods that are compared with every other one."""
 TALKING = ("tarmac", "commnet", "is", "tarmac-pathwise", "commnet-pathwise", "is-pathwise")
 ALONE = ("ppo", "ddqn", "alone-pathwise")
@@ -253,7 +254,7 @@ def main(config: ReportConfig) -> Path:
             continue  # nothing, or nothing but runs that it shares with the studies before
         shown.update(row.path for row in rows)
         found = summaries(rows)
-        if study.name in ("table", "long", "ablations", "rounds"):
+        if study.name in ("table", "long", "ablations", "rounds", "messages"):
             compared += comparisons(rows)
         _write(
             folder / ("methods.json" if study.name == "table" else f"{study.name}.json"),

@@ -38,6 +38,9 @@ NOT_LEARNING = frozenset(
     "runs models name tensorboard checkpoint_every held_out_days threads device".split()
 )
 """Options that change nothing of what is learned; the rest identify a run."""
+ADDED = (("pathwise", "risk_per_bp", 0.0), ("network", "gate", 16))
+"""Options that came later, each with the value that means what was done before it came: with it
+runs keep the name that they had."""
 
 
 class Interrupted(Exception):
@@ -91,6 +94,9 @@ def learned_options(config: TrainConfig) -> dict[str, Any]:
     """The options that decide what is learned, as JSON has them."""
     options = dataclasses.asdict(config).items()
     kept = {name: value for name, value in options if name not in NOT_LEARNING}
+    for group, name, before in ADDED:
+        if kept[group][name] == before:
+            del kept[group][name]
     return dict(json.loads(json.dumps(kept, default=_name_only)))
 
 

@@ -17,13 +17,11 @@ from typing import Literal, get_args
 from training.baskets import MIXED, BasketConfig, Kind
 from training.channels import NetworkConfig
 from training.config import PPOConfig, TrainConfig
-from training.lab import LABS
 from training.methods import METHODS, MethodName
+from training.places import FOLDERS, LAB_ARENAS, Budget, Trial, place, usual_test
 from training.rules import RULES
-from training.simulator import RewardConfig
 
 Reference = Literal["planner", "informed", "clairvoyant"]
-Measure = Literal["score", "critic"]
 
 REFERENCES: tuple[Reference, ...] = get_args(Reference)
 COMPARED: tuple[MethodName, ...] = (
@@ -39,56 +37,20 @@ ABLATIONS: tuple[MethodName, ...] = (
     "iac-t-unattributed", "iac-t-raw", "iac-t-observations", "iac-t-silent",
     "iac-t-pathwise-silent", "iac-t-pathwise-data",
 )  # fmt: skip
+GATED: tuple[MethodName, ...] = ("iac-t-pathwise-gated", "tarmac-pathwise-gated")
+"""Products in what is said."""
 BEST: MethodName = "iac-t-pathwise"
 """The method of the studies that look at one."""
 LONGER = 4
 """How many times as long it is trained in the study of that."""
 LONGER_SIGMA = 7e-4
 """What a conflict costs there: longer runs have fewer, so each may cost less (validation days)."""
-LAB_ARENAS = ("lab-tight", "lab-tight-trend", "lab-tight-regimes", "lab-mild")
-FOLDERS = {
-    "cn_ashare_15m_2025": 2,
-    "nse_equity_5m_2023": 6,
-    "us_equity_5m_2025": 6,
-    "us_equity_1m_2018": 30,
-}
-"""Folders of real bars, and how many bars make half an hour."""
-PRICE_LIMITS_BP = {"cn_ashare_15m_2025": 1_000}
-"""Daily price limits of markets that have one for all their symbols."""
 SEEDS = tuple(range(1, 7))
 FEW_SEEDS = SEEDS[:3]
 SCALES = (5, 10, 20, 50, 100, 200)
 TRAIN_BASKET = TrainConfig().basket
 ARRIVING = BasketConfig(arrive_share=(0.3, 0.3))
 """Test baskets of which nearly a third arrives during the day."""
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """How long is trained and how much is tested."""
-
-    lab_iterations: int = 100
-    """Rollouts of a run in a lab market."""
-    market_iterations: int = 100
-    """Rollouts of a run on real bars or in the sample market."""
-    rollout_days: int = 128
-    """Days of one rollout."""
-    lab_test_days: int = 2_000
-    """Test days of a lab market; its references are computed on all of them."""
-    sample_test_days: int = 1_000
-    """Test days of the sample market; of real bars all days of the test window are used."""
-    scale_test_days: int = 500
-    """Test days of each number of orders."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """What a finished run is asked: ``basket`` of the test days, None for the arena's usual one."""
-
-    name: str
-    days: int
-    basket: BasketConfig | None = None
-    measure: Measure = "score"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,31 +102,6 @@ def command(cell: Cell, budget: Budget) -> str:
         if value != field.default:
             said += [f"--{field.name.replace('_', '-')}", str(value)]
     return shlex.join(said)
-
-
-def place(arena: str, budget: Budget, data: Path) -> TrainConfig:
-    """The options of training that name an arena: a lab market, a folder of ``data``, sample."""
-    days, iterations = budget.rollout_days, budget.market_iterations
-    if arena in FOLDERS:
-        bars, width = data / arena / "bars.parquet", FOLDERS[arena]
-        limit = PRICE_LIMITS_BP.get(arena, 0)
-        made = TrainConfig(bars=bars, bars_per_step=width, days=days, iterations=iterations)
-        return dataclasses.replace(made, price_limit_bp=limit)
-    if arena == "sample":
-        return TrainConfig(days=days, iterations=iterations)
-    lab = arena.removeprefix("lab-")
-    if not arena.startswith("lab-") or lab not in LABS:
-        known = ["sample", *(f"lab-{name}" for name in LABS), *FOLDERS]
-        raise ValueError(f"there is no arena {arena!r}; choose among {', '.join(known)}")
-    # the bounds know no impact: neither do the rewards
-    made = TrainConfig(lab=lab, days=days, iterations=budget.lab_iterations)
-    return dataclasses.replace(made, reward=RewardConfig(alpha=0.0))
-
-
-def usual_test(arena: str, budget: Budget) -> Trial:
-    """The test days of an arena as they are published."""
-    lab = arena.startswith("lab-")
-    return Trial(arena, budget.lab_test_days if lab else budget.sample_test_days)
 
 
 def learned(
@@ -223,6 +160,13 @@ def _ablations(budget: Budget, data: Path) -> list[Cell]:
     config, test = place("lab-tight", budget, data), usual_test("lab-tight", budget)
     cells = fixed("ablations", "lab-tight", config, [test])
     return cells + learned("ablations", "lab-tight", config, [test], ("iac-t", BEST, *ABLATIONS))
+
+
+def _messages(budget: Budget, data: Path) -> list[Cell]:
+    config, test = place("lab-tight", budget, data), usual_test("lab-tight", budget)
+    cells = fixed("messages", "lab-tight", config, [test])
+    compared = (BEST, "tarmac-pathwise", *GATED)
+    return cells + learned("messages", "lab-tight", config, [test], compared)
 
 
 def _critic(budget: Budget, data: Path) -> list[Cell]:
@@ -286,6 +230,7 @@ STUDIES: dict[str, Study] = {
         Study("long", "The best method, trained longer", _long),
         Study("rounds", "Rounds of exchange", _rounds),
         Study("ablations", "Ablations of IaC^T", _ablations),
+        Study("messages", "Products in what is said", _messages),
         Study("critic", "Where the value of an intention comes from", _critic),
         Study("scale", "Numbers of orders never trained on", _scale),
         Study("generators", "Baskets of other kinds than those of training", _generators),

@@ -20,8 +20,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from training.cells import missing, run_cell, where
+from training.places import Budget
 from training.run import Interrupted
-from training.studies import STUDIES, Budget, Cell
+from training.studies import STUDIES, Cell
 
 
 @dataclass(frozen=True, slots=True)

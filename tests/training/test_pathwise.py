@@ -15,6 +15,7 @@ from training.config import TrainConfig
 from training.episodes import EpisodeBatch, to_device
 from training.learner import learner
 from training.pathwise import Pathwise
+from training.policy import NetworkPolicy
 from training.simulator import RewardConfig, begin, play, prepare
 from training.twin import Twin, features, live, open_twin
 
@@ -111,3 +112,16 @@ def test_slopes_reach_every_round_and_stay_finite() -> None:
     talk = learns.network.talk
     assert talk is not None
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in talk.parameters())
+
+
+def test_aversion_to_risk_takes_spread_out_of_what_days_earn() -> None:
+    spread = {}
+    for risk in (0.0, 0.2):
+        config = TrainConfig(method="iac-c-pathwise", iterations=12, network=NetworkConfig(1, 16))
+        config = replace(config, pathwise=replace(config.pathwise, risk_per_bp=risk, slope_lr=1e-2))
+        learns = learner(config)
+        for iteration in range(config.iterations):
+            learns.improve(to_device(episodes(iteration, days=64, orders=(6, 6))), iteration)
+        day = play(to_device(episodes(99, days=200, orders=(6, 6))), NetworkPolicy(learns.network))
+        spread[risk] = float(torch.as_tensor(metrics.execution_gain_bp(day)).mean(dim=-1).std())
+    assert spread[0.2] < 0.7 * spread[0.0], spread

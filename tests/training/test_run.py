@@ -22,6 +22,7 @@ from training.run import (
     Interrupted,
     OtherData,
     identity,
+    learned_options,
     objective_bp,
     train,
 )
@@ -96,6 +97,14 @@ def test_what_a_run_is_called_depends_on_what_it_learns_only(tmp_path: Path) -> 
     assert identity(config) == identity(replace(config, runs=tmp_path / "other", threads=2))
     for change in ({"seed": 2}, {"iterations": 6}, {"method": "tarmac"}, {"lab": "tight"}):
         assert identity(config) != identity(replace(config, **change))
+
+
+def test_options_that_came_later_leave_older_runs_their_name(tmp_path: Path) -> None:
+    config = small(tmp_path)
+    assert "risk_per_bp" not in learned_options(config)["pathwise"]
+    averse = replace(config, pathwise=replace(config.pathwise, risk_per_bp=0.1))
+    assert learned_options(averse)["pathwise"]["risk_per_bp"] == 0.1
+    assert identity(config) != identity(averse)
 
 
 def test_a_second_interrupt_is_not_held_back(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ import torch
 from rich.console import Console
 
 from training.cells import where
+from training.places import Budget
 from training.run import network_of
-from training.studies import STUDIES, Budget, Cell, command
+from training.studies import STUDIES, Cell, command
 from training.sweep import SweepConfig, chosen, main, on_ray, sweep
 
 ROOT = Path(__file__).resolve().parents[2]
