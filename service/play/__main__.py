@@ -17,29 +17,36 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from service.play.day_bars import BarsError, DayBars
-from service.play.hosted import hosted
-from service.play.oms import Caller, Played, ServiceError, play
+from service.client import Concord, ConcordError
+from service.play.day_bars import BarsError, DayBars, bars_per_step
+from service.play.hosted import ServiceError, hosted
+from service.play.oms import Played, play
 from service.play.orders import DAYS_BEFORE, MARGIN_BP, OrdersError, make_orders
 from service.play.sample import generate_days
 from service.play.screen import Screen
-from service.play.script import PAPER, REPORTED, Script, bars_per_step, script
+from service.play.script import PAPER, REPORTED, Script, script
 from service.play.summary import lines, save
 
 SEED = 7
 STEP_MINUTES = 30
 
 
+class _Left(BaseException):
+    """Asked to stop. A KeyboardInterrupt that comes while some library evaluates a string would end
+    the process by the signal, whoever catches it."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Play a day; the exit status is 0 when it was played to its end."""
     options = _parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, _leave)
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, _leave)
     try:
         return _run(options)
-    except (BarsError, OrdersError, ServiceError) as error:
+    except (BarsError, OrdersError, ServiceError, ConcordError) as error:
         sys.stderr.write(f"service.play: {error}\n")
         return 1
-    except KeyboardInterrupt:
+    except _Left:
         sys.stderr.write("service.play: interrupted; everything it started is stopped\n")
         return 130
 
@@ -47,11 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     console = Console()
     day = _script(options)
-    with _service(options) as (url, key), Caller(url, key) as caller:
+    with _service(options) as (url, key), Concord(url, key) as concord:
         title = f"{day.day_id}: {len(day.basket.symbol)} orders, policy {day.policy}, {url}"
         live = console.is_terminal and not options.no_live
         with Screen(title, console, live=live) as screen:
-            played = play(caller, day, screen.show)
+            played = play(concord, day, screen.show)
     _finish(options.out, played)
     return 0
 
@@ -124,7 +131,7 @@ def _service(options: argparse.Namespace) -> Iterator[tuple[str, str]]:
 
 
 def _leave(signum: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt
+    raise _Left
 
 
 def _parser() -> argparse.ArgumentParser:

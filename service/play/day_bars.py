@@ -67,6 +67,25 @@ def merge(bars: Bars, bars_per_step: int) -> list[Snapshot]:
     return [interval(*(c[..., at : at + bars_per_step, :] for c in columns)) for at in cuts]
 
 
+def bars_per_step(day: DayBars, step_minutes: int) -> int:
+    """How many bars of ``day`` make a step of ``step_minutes``."""
+    bar = bar_minutes(day)
+    if step_minutes < bar or step_minutes % bar:
+        raise BarsError(f"steps of {step_minutes} minutes: choose a multiple of the bars' {bar}")
+    return step_minutes // bar
+
+
+def bar_minutes(day: DayBars) -> int:
+    """Minutes from one bar to the next; a lunch break is longer and does not count."""
+    return int(min(np.diff([minute(start) for start in day.starts]), default=1))
+
+
+def minute(start: str) -> int:
+    """Minutes since midnight of 'HH:MM'."""
+    hours, minutes = start.split(":")
+    return 60 * int(hours) + int(minutes)
+
+
 @dataclass(frozen=True, slots=True)
 class Sheet:
     """One day of a file in currency units: ``columns`` float64 ``[M, S]``, NaN where missing.

@@ -1,4 +1,4 @@
-"""A service of the client's own: started for one day, and gone with it. Imports httpx."""
+"""A service of the client's own: started for one day, and gone with it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
-
-from service.play.oms import ServiceError
+from service.client import Concord
 
 READY_S_MAX = 60.0
+PROBE_S_MAX = 2.0
 STOP_S_MAX = 10.0
 _LOG_TAIL = 2_000  # characters
+
+
+class ServiceError(Exception):
+    """The service cannot be started or named; the message says why."""
 
 
 @contextmanager
@@ -44,9 +47,10 @@ def hosted() -> Iterator[tuple[str, str]]:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches this client only, which then stops it
             )
+        url = f"http://127.0.0.1:{port}"
         try:
-            _wait_ready(process, f"http://127.0.0.1:{port}/readyz", log_path)
-            yield f"http://127.0.0.1:{port}", (data / "dev.key").read_text().strip()
+            _wait_ready(process, url, log_path)
+            yield url, (data / "dev.key").read_text().strip()
         finally:
             _stop(process)
 
@@ -69,19 +73,14 @@ def _free_port() -> int:
 
 def _wait_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     give_up = time.monotonic() + READY_S_MAX
-    while not _answers(url):
-        if process.poll() is not None:
-            raise ServiceError(f"the service ended with {process.returncode}:\n{_tail(log)}")
-        if time.monotonic() > give_up:
-            raise ServiceError(f"the service is not ready after {READY_S_MAX:.0f} s:\n{_tail(log)}")
-        time.sleep(0.05)
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=2.0, trust_env=False).is_success
-    except httpx.TransportError:
-        return False
+    with Concord(url, timeout_s=PROBE_S_MAX) as concord:
+        while not concord.ready():
+            if process.poll() is not None:
+                raise ServiceError(f"the service ended with {process.returncode}:\n{_tail(log)}")
+            if time.monotonic() > give_up:
+                told = f"the service is not ready after {READY_S_MAX:.0f} s"
+                raise ServiceError(f"{told}:\n{_tail(log)}")
+            time.sleep(0.05)
 
 
 def _tail(log: Path) -> str:

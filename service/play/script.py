@@ -1,4 +1,4 @@
-"""What the demo client sends: the bodies of a day, made from bars and orders. Imports core.
+"""What the demo client sends: the bodies of a day, made from bars and orders.
 
 Bars are the market of this client: before each decision it sends the bar of the interval that has
 passed, and where it reports fills, it fills every child as paper fills do, at the interval price.
@@ -7,17 +7,19 @@ passed, and where it reports fills, it fills every child as paper fills do, at t
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from service.client.adapters import snapshot_columns
+from service.client.commands import OpenDay, Step
 from service.core.fills import execute
 from service.core.market import Snapshot, opening
 from service.core.orders import BUY
 from service.core.units import PRICE_SCALE
-from service.play.day_bars import BarsError, DayBars, merge
+from service.play.day_bars import DayBars, bar_minutes, merge, minute
 from service.play.orders import Basket, Reference
 
 Json = dict[str, Any]
@@ -44,20 +46,6 @@ class Script:
     end: str
 
 
-def bars_per_step(day: DayBars, step_minutes: int) -> int:
-    """How many bars of ``day`` make a step of ``step_minutes``."""
-    bar = bar_minutes(day)
-    if step_minutes < bar or step_minutes % bar:
-        raise BarsError(f"steps of {step_minutes} minutes: choose a multiple of the bars' {bar}")
-    return step_minutes // bar
-
-
-def bar_minutes(day: DayBars) -> int:
-    """Minutes from one bar to the next; a lunch break is longer and does not count."""
-    starts = [_minute(start) for start in day.starts]
-    return int(min(np.diff(starts), default=1))
-
-
 def script(
     day: DayBars,
     basket: Basket,
@@ -68,7 +56,7 @@ def script(
     fills: str,
 ) -> Script:
     """The day as it will be played, with decisions every ``step_bars`` bars."""
-    last = _minute(day.starts[-1]) + bar_minutes(day)
+    last = minute(day.starts[-1]) + bar_minutes(day)
     return Script(
         day_id=day_id,
         policy=policy,
@@ -76,12 +64,12 @@ def script(
         basket=basket,
         opening=opening(day.open[0, basket.column]),
         steps=tuple(_of(step, basket) for step in merge(day, step_bars)),
-        times=tuple(_moment(day.date, _minute(start)) for start in day.starts[::step_bars]),
+        times=tuple(_moment(day.date, minute(start)) for start in day.starts[::step_bars]),
         end=_moment(day.date, last),
     )
 
 
-def open_body(play: Script) -> Json:
+def open_body(play: Script) -> OpenDay:
     """Body of PUT /v1/days/{day_id}."""
     basket = play.basket
     orders: Json = {
@@ -93,7 +81,7 @@ def open_body(play: Script) -> Json:
     }
     if basket.limit_px is not None:
         orders["limit_px"] = [px / PRICE_SCALE or None for px in basket.limit_px.tolist()]
-    body: Json = {
+    body: OpenDay = {
         "account": "demo",
         "currency": CURRENCY,
         "schedule": {"times": list(play.times), "end": play.end},
@@ -107,13 +95,13 @@ def open_body(play: Script) -> Json:
     return body
 
 
-def step_body(play: Script, step: int, executions: Sequence[Json]) -> Json:
+def step_body(play: Script, step: int, executions: Sequence[Json]) -> Step:
     """Body of POST …/steps/{step}, counted from 1: the bar of the interval before it."""
     bar = play.opening if step == 1 else play.steps[step - 2]
     return _body(play, play.times[step - 1], bar, executions)
 
 
-def close_body(play: Script, executions: Sequence[Json]) -> Json:
+def close_body(play: Script, executions: Sequence[Json]) -> Step:
     """Body of POST …/close: the bar of the last interval."""
     return _body(play, play.end, play.steps[-1], executions)
 
@@ -153,23 +141,11 @@ def _at(bar: Snapshot, at: np.ndarray) -> Snapshot:
     return Snapshot(*(getattr(bar, name)[at] for name in names))
 
 
-def _body(play: Script, as_of: str, bar: Snapshot, reports: Sequence[Json]) -> Json:
+def _body(play: Script, as_of: str, bar: Snapshot, reports: Sequence[Json]) -> Step:
     return {
         "as_of": as_of,
         "snapshot": snapshot_columns(play.basket.symbol, bar),
         "executions": list(reports),
-    }
-
-
-def snapshot_columns(symbols: Sequence[str], bar: Snapshot) -> Mapping[str, list[Any]]:
-    """A snapshot ``[N]`` as the columnar block of the API."""
-    prices = {name: getattr(bar, name) for name in ("open", "high", "low", "close")}
-    return {
-        "symbols": list(symbols),
-        **{name: (px / PRICE_SCALE).tolist() for name, px in prices.items()},
-        "volume": bar.volume.tolist(),
-        "vwap": (bar.price / PRICE_SCALE).tolist(),
-        "status": ["HALT" if halted else "TRADING" for halted in bar.halted],
     }
 
 
@@ -186,11 +162,6 @@ def _reference(symbols: Sequence[str], known: Reference) -> Json:
 def _of(step: Snapshot, basket: Basket) -> Snapshot:
     """The bars of the orders' symbols."""
     return _at(step, basket.column)
-
-
-def _minute(start: str) -> int:
-    hours, minutes = start.split(":")
-    return 60 * int(hours) + int(minutes)
 
 
 def _moment(date: str, minute: int) -> str:

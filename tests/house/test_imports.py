@@ -67,9 +67,11 @@ def _python(code: str, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("module", ["service.app", "service.__main__", "service.play"])
+@pytest.mark.parametrize(
+    "module", ["service.app", "service.__main__", "service.client", "service.play"]
+)
 def test_nothing_heavy_is_loaded(module: str) -> None:
-    heavy = ("torch", "pandas", "exchange_calendars", "onnx", "training")
+    heavy = ("torch", "pandas", "polars", "exchange_calendars", "onnx", "training")
     assert _python(HEAVY, module, *heavy) == "[]"
 
 

@@ -4,6 +4,8 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 PIN = re.compile(r"^([a-z0-9-]+)==([^ \\\n]+)", re.MULTILINE)
 NAME = re.compile(r"^[A-Za-z0-9-]+")
@@ -33,22 +35,26 @@ def _asked(*extras: str) -> set[str]:
 
 
 def test_every_dependency_is_pinned() -> None:
-    assert _asked("calendars", "play", "train", "dev") <= set(_pins("dev.lock"))
+    assert _asked("calendars", "otel", "play", "train", "dev") <= set(_pins("dev.lock"))
     assert _asked("calendars") <= set(_pins("serve.lock"))
+    assert _asked("calendars", "otel") <= set(_pins("serve-otel.lock"))
 
 
-def test_the_image_holds_what_was_tested() -> None:
-    tested, served = _pins("dev.lock"), _pins("serve.lock")
+@pytest.mark.parametrize("name", ["serve.lock", "serve-otel.lock"])
+def test_the_image_holds_what_was_tested(name: str) -> None:
+    tested, served = _pins("dev.lock"), _pins(name)
     assert {name: served[name] for name in served} == {name: tested[name] for name in served}
-    assert len(served) <= SERVE_PACKAGES_MAX
+    assert len(_pins("serve.lock")) <= SERVE_PACKAGES_MAX
+    assert set(_pins("serve.lock")) <= set(served)
 
 
-def test_the_image_is_locked_by_hash_and_has_no_torch() -> None:
-    lock = _lock("serve.lock")
+@pytest.mark.parametrize("name", ["serve.lock", "serve-otel.lock"])
+def test_the_image_is_locked_by_hash_and_has_no_torch(name: str) -> None:
+    lock = _lock(name)
     blocks = re.split(r"\n(?=[a-z])", re.sub(r"^#.*\n", "", lock, flags=re.MULTILINE).strip())
     assert len(blocks) == len(PIN.findall(lock))
     assert all("--hash=sha256:" in block for block in blocks)
-    assert not set(_pins("serve.lock")) & {"torch", "onnx", "pytest", "setuptools"}
+    assert not set(_pins(name)) & {"torch", "onnx", "pytest", "setuptools"}
 
 
 def test_any_build_of_torch_will_do() -> None:

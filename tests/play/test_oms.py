@@ -1,24 +1,27 @@
-"""The client's side of the wire: what it sends, what it repeats, what it refuses to go on with."""
+"""The demo's side of the wire: what it sends, what it makes of the answers, what it shows."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 
+from service.client import Refused
+from service.client.adapters import snapshot_columns
 from service.core.market import Snapshot
 from service.core.orders import BUY, SELL
-from service.play import oms, screen, script
-from service.play.day_bars import BarsError
-from service.play.oms import Caller, Decided, ServiceError
+from service.play import screen, script
+from service.play.day_bars import BarsError, bar_minutes, bars_per_step
+from service.play.oms import Decided, play
 from service.play.orders import make_orders
 from service.play.sample import generate, generate_days
-from service.wire import Close, OpenDay, Step, read
+from service.reading import read
+from service.wire import Close, OpenDay, Step
+from tests.client.wires import LOST, REFUSED, Line, Wire
+from tests.service.api import Api
 
 
 @pytest.fixture(scope="module")
@@ -28,53 +31,21 @@ def day() -> script.Script:
     return script.script(days[-1], basket, 6, day_id="d", policy="twap", fills="reported")
 
 
-def caller(replies: Iterator[httpx.Response | Exception], seen: list[bytes]) -> Caller:
-    def answer(request: httpx.Request) -> httpx.Response:
-        seen.append(request.content)
-        reply = next(replies)
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
-
-    return Caller("http://service", "id.secret", httpx.MockTransport(answer))
-
-
-def test_a_request_in_doubt_is_repeated_with_the_same_bytes() -> None:
-    replies: list[httpx.Response | Exception] = [
-        httpx.ConnectError("refused"),
-        httpx.ReadTimeout("no answer"),
-        httpx.Response(503, json={"code": "NOT_READY"}),
-        httpx.Response(200, json={"step": 1}),
-    ]
-    seen: list[bytes] = []
-    with caller(iter(replies), seen) as client:
-        answer = client.call("POST", "/v1/days/d/steps/1", {"as_of": "now"})
-    assert (answer.json, answer.repeats) == ({"step": 1}, 3)
-    assert len(seen) == 4
-    assert set(seen) == {json.dumps({"as_of": "now"}).encode()}
+def test_a_day_is_played_through_lost_answers(day: script.Script) -> None:
+    seen: list[Decided] = []
+    with Api() as api:
+        concord = Line(api, "sync", Wire(api, ()))(LOST, None, REFUSED, None, None, LOST)
+        played = play(concord, day, seen.append)
+    assert (played.repeats, len(played.step_ms), played.report["decisions"]) == (3, 8, 8)
+    assert [decided.decision["step"] for decided in seen] == list(range(1, 9))
+    assert seen[-1].record["decision"] == seen[-1].decision
+    assert seen[-1].state["next_step"] is None
+    assert min(played.step_ms) > 0
 
 
-def test_it_gives_up_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(oms, "RETRY_S_MAX", 0.0)
-    endless = iter(lambda: httpx.Response(503), None)
-    with caller(endless, []) as client, pytest.raises(ServiceError, match=r"no answer .*503"):
-        client.call("GET", "/v1/days/d")
-
-
-@pytest.mark.parametrize("status", [400, 401, 409, 422, 500])
-def test_a_refusal_is_told_in_the_service_s_words(status: int) -> None:
-    problem = httpx.Response(status, json={"code": "STEP_GAP", "detail": "send step 2 next"})
-    with (
-        caller(iter([problem]), []) as client,
-        pytest.raises(ServiceError, match=rf"(?s){status}.*STEP_GAP.*send step 2 next"),
-    ):
-        client.call("POST", "/v1/days/d/steps/3", {})
-
-
-def test_an_answer_that_is_no_json_is_refused() -> None:
-    reply = iter([httpx.Response(200, text="<html>proxy</html>")])
-    with caller(reply, []) as client, pytest.raises(ServiceError, match="proxy"):
-        client.call("GET", "/v1/days/d")
+def test_a_refusal_ends_the_day_in_the_service_s_words(day: script.Script) -> None:
+    with Api() as api, pytest.raises(Refused, match=r"UNKNOWN_POLICY: use one of"):
+        play(Line(api, "sync", Wire(api, ()))(), replace(day, policy="magic"))
 
 
 def test_the_bodies_are_those_of_the_api(day: script.Script) -> None:
@@ -132,19 +103,19 @@ def test_nothing_fills_in_a_halted_symbol(day: script.Script) -> None:
     halted = tuple(replace(bar, halted=bar.halted | True) for bar in bars.steps)
     made = script.executions(replace(bars, steps=halted), decision(day, [10.0] * 4))
     assert {m["exec_type"] for m in made} == {"EXPIRED"}
-    assert set(script.snapshot_columns(bars.basket.symbol, halted[0])["status"]) == {"HALT"}
+    assert set(snapshot_columns(bars.basket.symbol, halted[0])["status"]) == {"HALT"}
 
 
 @pytest.mark.parametrize("minutes", [3, 7, 0])
 def test_steps_are_whole_bars(minutes: int) -> None:
     with pytest.raises(BarsError, match="choose a multiple of the bars' 5"):
-        script.bars_per_step(generate(1), minutes)
+        bars_per_step(generate(1), minutes)
 
 
 def test_a_lunch_break_does_not_count() -> None:
     starts = ("11:00", "11:15", "13:00", "13:15")
     day = replace(generate(1, bars=4), starts=starts)
-    assert script.bar_minutes(day) == 15
+    assert bar_minutes(day) == 15
 
 
 def test_a_row_of_the_table() -> None:
