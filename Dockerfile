@@ -9,8 +9,10 @@ RUN install -d -o 10002 -g 10002 -m 0700 /store
 WORKDIR /store
 USER 10002:10002
 
+# LOCK=serve-otel.lock adds what traces need (docs/observability.md).
 FROM python:3.12-slim AS build
-COPY requirements/serve.lock /tmp/serve.lock
+ARG LOCK=serve.lock
+COPY requirements/${LOCK} /tmp/serve.lock
 RUN python -m venv --without-pip /opt/concord \
  && pip --python /opt/concord install --no-cache-dir --disable-pip-version-check \
       --require-hashes --only-binary :all: -r /tmp/serve.lock

@@ -7,7 +7,7 @@ PINS := pyproject.toml requirements/dev.lock
 BARS ?=
 export PYTHONUTF8 := 1
 
-.PHONY: help demo test serve bench compose-test lock clean
+.PHONY: help demo test serve bench compose-test observe-test lock clean
 
 help:  ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -26,6 +26,9 @@ bench: $(VENV)/.dev  ## measure the step latency and the simulator
 
 compose-test: $(VENV)/.play  ## build the container stack, kill its parts in the middle of a day, check (CONTAINER_COMPOSE="docker compose")
 	@$(BIN)/python tests/compose/compose_test.py
+
+observe-test: $(VENV)/.play  ## start the stack's profile `observe`, check every alert and panel against it
+	@$(BIN)/python tests/compose/observe_test.py
 
 lock: build/uv/bin/uv  ## renew requirements/*.lock with releases that are at least a week old
 	@UV="$<" sh requirements/lock.sh

@@ -16,7 +16,7 @@ from types import FrameType
 import uvicorn
 
 from service import auth
-from service.app import create_app
+from service.app import Tracing, create_app
 from service.commits import StoreUnavailable
 from service.core.baselines import BASELINES
 from service.core.contract import fingerprint
@@ -26,7 +26,7 @@ from service.onnx_policy import ModelRefused, load
 from service.protocol import BoundedHttp
 from service.settings import Settings, SettingsRefused, from_environment
 from service.store import RedisStore
-from service.telemetry import configure_logs
+from service.telemetry import configure_logs, note
 
 EXIT_UNSAFE = 2
 EXIT_STORE_DIED = 3
@@ -68,6 +68,7 @@ def _stop(_: int, __: FrameType | None) -> None:
 
 def _serve(settings: Settings, stack: ExitStack) -> None:
     configure_logs(settings.log_level)
+    tracing = _tracing(settings.otel_endpoint, stack)
     keyring = _keyring(settings)
     policies = installed(settings.models_dir)
     url = settings.redis_url or _embedded(settings, stack)
@@ -76,7 +77,7 @@ def _serve(settings: Settings, stack: ExitStack) -> None:
     asyncio.run(_check_durable(url, settings.store_wait_s_max))
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(settings, store, policies, keyring),
+            create_app(settings, store, policies, keyring, tracing),
             host=settings.host,
             port=settings.port,
             loop="uvloop",
@@ -93,6 +94,23 @@ def _serve(settings: Settings, stack: ExitStack) -> None:
     server.run()
     if not server.started:
         raise StartRefused("see the log line above")
+
+
+def _tracing(endpoint: str | None, stack: ExitStack) -> Tracing | None:
+    """Traces to ``endpoint``, sent to the end; without it not even their module is imported."""
+    if endpoint is None:
+        return None
+    try:
+        from service import tracing
+    except ModuleNotFoundError as missing:
+        raise StartRefused(
+            f"CONCORD_OTEL_ENDPOINT is set, but {missing.name} is not installed: "
+            "pip install 'concord-execution[otel]' (for the image: build it with "
+            "LOCK=serve-otel.lock), or unset it"
+        ) from None
+    traces = tracing.to_collector(endpoint, note)
+    stack.callback(traces.close)
+    return traces
 
 
 def _store(url: str, timeout_s: float, connections_max: int = 16) -> RedisStore:

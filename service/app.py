@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, TypedDict
+from dataclasses import replace
+from typing import Any, Protocol, TypedDict
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
@@ -16,13 +17,17 @@ from starlette.requests import ClientDisconnect
 from service import __version__
 from service.auth import Keyring
 from service.commits import Store, StoreUnavailable
+from service.core.policy import Policy
 from service.core.units import InvariantViolation
 from service.desk import Desk, Installed, unavailable
 from service.errors import MEDIA_TYPE, RETRY_AFTER_S, Code, Problem
+from service.measured import MeasuredStore, measured
+from service.meters import METRICS_TYPE
+from service.reading import schemas
 from service.routes import router
 from service.settings import Settings
-from service.telemetry import METRICS_TYPE, Observed, Telemetry
-from service.wire import schemas
+from service.telemetry import Asgi, Observed, Telemetry, note
+from service.vitals import Vitals
 
 _HTTP_CODES = {404: Code.PATH_NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED}
 
@@ -39,24 +44,41 @@ class Unsafe(Exception):
     """The service must not start: its store would not keep what it acknowledges."""
 
 
+class Tracing(Protocol):
+    """What can be put around the parts to follow a request through them (service/tracing.py)."""
+
+    def requests(self, app: Asgi) -> Asgi:
+        """``app`` with a span for each request."""
+
+    def store(self, store: Store) -> Store:
+        """``store`` with a span for each call of a request."""
+
+    def policy(self, name: str, policy: Policy) -> Policy:
+        """``policy`` with a span for each wish."""
+
+
 def create_app(
     settings: Settings,
     store: Store,
     policies: Mapping[str, Installed],
     keyring: Keyring,
+    tracing: Tracing | None = None,
 ) -> FastAPI:
     """The service over ``store``; raises Unsafe at start-up when the store is not durable."""
-    telemetry = Telemetry()
+    telemetry = Telemetry(policies)
+    telemetry.meters.identify(__version__, {name: p.model for name, p in policies.items()})
+    telemetry.meters.watch_disk(settings.data_dir)
+    store, policies = _watched(store, policies, telemetry, tracing)
+    vitals = Vitals(store, keyring.trading(), telemetry.meters)
     desk = Desk(store, policies, settings.days_cached_max, telemetry.committed)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[Parts]:
-        problems = await store.durability_problems()
+        problems = await vitals.problems()
         if problems:
             raise Unsafe("; ".join(problems))
-        telemetry.ready.set(1)
         url = f"http://{settings.host}:{settings.port}"
-        telemetry.note("ready", version=__version__, url=url, policies=sorted(policies))
+        note("ready", version=__version__, url=url, policies=sorted(policies))
         yield {"desk": desk, "keyring": keyring, "settings": settings}
         await store.close()
 
@@ -67,20 +89,35 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        # one switch for traces, ours: the framework's own would tell paths and exceptions
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.include_router(router)
-    _add_probes(app, store, telemetry)
+    _add_probes(app, vitals, telemetry)
     _add_error_handlers(app, telemetry)
     _describe_bodies(app)
-    app.add_middleware(
-        Observed,
-        telemetry=telemetry,
-        requests_max=settings.connections_max,
-    )
+    if tracing is not None:
+        app.add_middleware(tracing.requests)
+    app.add_middleware(Observed, telemetry=telemetry, requests_max=settings.connections_max)
     return app
 
 
-def _add_probes(app: FastAPI, store: Store, telemetry: Telemetry) -> None:
+def _watched(
+    store: Store,
+    policies: Mapping[str, Installed],
+    telemetry: Telemetry,
+    tracing: Tracing | None,
+) -> tuple[Store, dict[str, Installed]]:
+    """The store and the policies with their time counted, and traced where that is on."""
+    store = MeasuredStore(store, telemetry.meters.store, telemetry.state_set)
+    watched = {name: measured(each.policy) for name, each in policies.items()}
+    if tracing is not None:
+        store = tracing.store(store)
+        watched = {name: tracing.policy(name, policy) for name, policy in watched.items()}
+    return store, {name: replace(each, policy=watched[name]) for name, each in policies.items()}
+
+
+def _add_probes(app: FastAPI, vitals: Vitals, telemetry: Telemetry) -> None:
     @app.get("/livez")
     async def livez() -> Response:
         """The process answers."""
@@ -89,12 +126,7 @@ def _add_probes(app: FastAPI, store: Store, telemetry: Telemetry) -> None:
     @app.get("/readyz")
     async def readyz() -> Response:
         """The policies are warm and the store keeps what it acknowledges."""
-        try:
-            problems = await store.durability_problems()
-        except StoreUnavailable:
-            telemetry.ready.set(0)
-            raise
-        telemetry.ready.set(0 if problems else 1)
+        problems = await vitals.problems()
         if problems:
             raise Problem(Code.NOT_READY, "the store is not safe", problems=problems)
         return Response(b"ready\n", media_type="text/plain")
@@ -102,12 +134,18 @@ def _add_probes(app: FastAPI, store: Store, telemetry: Telemetry) -> None:
     @app.get("/metrics")
     async def metrics() -> Response:
         """Prometheus metrics."""
-        return Response(telemetry.expose(), headers={"content-type": METRICS_TYPE})
+        await vitals.refresh()
+        return Response(telemetry.meters.expose(), headers={"content-type": METRICS_TYPE})
 
 
 def _add_error_handlers(app: FastAPI, telemetry: Telemetry) -> None:
     def handler(translate: Callable[[Any], Problem]) -> Callable[[Request, Exception], Response]:
-        return lambda request, error: _problem(request, translate(error))
+        def answer(request: Request, error: Exception) -> Response:
+            problem = translate(error)
+            telemetry.refused(problem.code)
+            return _problem(request, problem)
+
+        return answer
 
     def law_broken(error: InvariantViolation) -> Problem:
         telemetry.failed("law broken", error)

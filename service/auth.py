@@ -65,6 +65,11 @@ class Keyring:
     def __repr__(self) -> str:
         return f"Keyring({len(self._keys)} keys)"
 
+    def trading(self) -> frozenset[str]:
+        """Names of the clients that some key lets trade."""
+        clients = (key.client for key in self._keys.values())
+        return frozenset(client.name for client in clients if Scope.TRADE in client.scopes)
+
     def client(self, authorization: str | None) -> Client:
         """The caller behind an Authorization header; raises UNAUTHENTICATED."""
         scheme, _, key = (authorization or "").partition(" ")

@@ -6,6 +6,7 @@ Pure functions over CONFIG GET and INFO answers; imports the standard library on
 from collections.abc import Mapping
 
 VERSION_MIN = (6, 2)
+_FIGURES = {"memory": "used_memory", "memory_max": "maxmemory", "log": "aof_current_size"}
 
 _WRONG = {
     "appendonly": (
@@ -30,6 +31,9 @@ _WRONG = {
 }
 
 SETTINGS = tuple(_WRONG)
+UNREADABLE = "unreadable"
+KINDS = (*SETTINGS, "role", "aof_last_write_status", "redis_version", UNREADABLE)
+"""What a problem can be about: the name that its sentence starts with."""
 
 
 def find_problems(config: Mapping[str, str], info: str, fsync_required: str) -> list[str]:
@@ -38,8 +42,27 @@ def find_problems(config: Mapping[str, str], info: str, fsync_required: str) -> 
     `config` holds CONFIG GET answers for SETTINGS, `info` is the text of INFO, and
     `fsync_required` the value demanded of appendfsync.
     """
-    facts = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
-    return _setting_problems(config, fsync_required) + _server_problems(facts)
+    return _setting_problems(config, fsync_required) + _server_problems(_facts(info))
+
+
+def _facts(info: str) -> dict[str, str]:
+    return dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
+
+
+def kind(problem: str) -> str:
+    """Which of KINDS a sentence of ``find_problems`` or ``unreadable`` is about."""
+    name = problem.partition(" ")[0]
+    return name if name in KINDS else UNREADABLE
+
+
+def figures(info: str) -> dict[str, int]:
+    """Bytes that INFO tells: ``memory`` used, ``memory_max`` allowed (0: any), ``log`` on disk.
+
+    A figure that the server does not tell is left out.
+    """
+    facts = _facts(info)
+    found = {name: facts.get(field, "") for name, field in _FIGURES.items()}
+    return {name: int(value) for name, value in found.items() if value.isdigit()}
 
 
 def unreadable(reason: str) -> str:

@@ -71,6 +71,11 @@ class Settings(BaseSettings):
         pattern="^(debug|info|warning|error)$",
         description="Least severe log line written.",
     )
+    otel_endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?$",
+        description="Base address of an OTLP/HTTP collector; no traces without it.",
+    )
 
     @property
     def loopback(self) -> bool:

@@ -1,36 +1,32 @@
-"""Logs and metrics: one structured line per command, counters and latencies for Prometheus.
+"""What is told of a request: one structured line per command, counters and latencies.
 
-The only module that imports structlog and prometheus_client. Nothing here can fail a command.
+The only module that imports structlog. Nothing here can fail a command. Lines name days, clients
+and codes, and count children; prices, volumes, cash and keys stay in the store.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-import time
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import structlog
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    generate_latest,
-)
 
+from service.commits import ACTIVE
+from service.core.day import Status
+from service.core.decide import Decided
 from service.errors import MEDIA_TYPE, RETRY_AFTER_S, Code, Problem
+from service.measured import SPENT, Spent
+from service.meters import Meters
 from service.plans import Effect
 
-METRICS_TYPE = CONTENT_TYPE_LATEST
 PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 """Answered however busy the service is: an overload must not look like a death."""
 REQUEST_ID_HEADER = "x-request-id"
-_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -53,74 +49,106 @@ def configure_logs(level: str) -> None:
     )
 
 
+def note(what: str, **facts: Any) -> None:
+    """Log one line of the process."""
+    _say(structlog.get_logger(), "info", what, facts)
+
+
+def _say(log: Any, level: str, what: str, facts: dict[str, Any]) -> None:
+    # a log on a full disk or a closed pipe must not take back an answer that is durable
+    with suppress(OSError, ValueError):
+        getattr(log, level)(what, **facts)
+
+
+def in_every_line(**facts: str) -> None:
+    """Put ``facts`` into every further line of the request that is being served."""
+    structlog.contextvars.bind_contextvars(**facts)
+
+
 class Telemetry:
-    """The counters of one application, and its log."""
+    """The metrics of one application, and its log; ``policies`` are those that are installed."""
 
-    def __init__(self) -> None:
-        self._registry = CollectorRegistry()
+    def __init__(self, policies: Iterable[str]) -> None:
+        self.meters = Meters(policies)
         self._log = structlog.get_logger()
-        self.requests = self._counter("requests", "Requests answered", ("route", "status"))
-        self.seconds = Histogram(
-            "concord_request_seconds",
-            "Time to answer",
-            ("route",),
-            buckets=_BUCKETS_S,
-            registry=self._registry,
-        )
-        self.decisions = self._counter("decisions", "Steps decided", ("policy", "fallback"))
-        self.cash_cuts = self._counter("cash_cuts", "Steps in which cash cut a buy", ("policy",))
-        self.alarms = self._counter("alarms", "Facts to look at", ("code",))
-        self.ready = Gauge(
-            "concord_ready", "1 when the service may decide", registry=self._registry
-        )
-
-    def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
-        return Counter(f"concord_{name}", text, labels, registry=self._registry)
-
-    def expose(self) -> bytes:
-        """Everything in Prometheus' text format."""
-        return generate_latest(self._registry)
 
     def committed(self, client: str, day_id: str, command: str, effect: Effect) -> None:
-        """Count and log a command that is durable."""
-        day = effect.live.day
+        """Count and log a command that is durable; what goes wrong here takes nothing back."""
+        try:
+            self._committed(client, day_id, command, effect)
+        except Exception as error:
+            self.failed("telemetry", error)
+
+    def _committed(self, client: str, day_id: str, command: str, effect: Effect) -> None:
+        codes = [alarm.code.value for alarm in effect.alarms]
         facts: dict[str, Any] = {
             "client": client,
             "day_id": day_id,
             "command": command,
-            "step": day.step,
-            "cash_minor": int(day.cash_minor),
-            "alarms": [alarm.code for alarm in effect.alarms],
+            "step": effect.live.day.step,
+            "alarms": codes,
         }
+        self._count(client, day_id, command, effect)
         if effect.decided is not None:
-            facts |= self._decided(effect)
-        for alarm in effect.alarms:
-            self.alarms.labels(alarm.code).inc()
-        self._say("warning" if effect.alarms else "info", "committed", **facts)
+            facts |= self._decided(effect, effect.decided, SPENT.get() or Spent())
+        _say(self._log, "warning" if codes else "info", "committed", facts)
 
-    def _decided(self, effect: Effect) -> dict[str, Any]:
-        decided, policy = effect.decided, effect.live.terms.policy
-        if decided is None:
-            return {}
-        cut, failure = bool(decided.decision.cut), decided.failure
-        self.decisions.labels(policy, str(failure is not None).lower()).inc()
-        if cut:
-            self.cash_cuts.labels(policy).inc()
-        child_qty = int(decided.decision.child_qty.sum())
-        return {"policy": policy, "child_qty": child_qty, "cash_cut": cut, "fallback": failure}
+    def _count(self, client: str, day_id: str, command: str, effect: Effect) -> None:
+        meters = self.meters.decisions
+        meters.commands.labels(command.partition(":")[0]).inc()
+        for alarm in effect.alarms:
+            meters.alarms.labels(alarm.code).inc()
+        is_open = effect.live.day.status is Status.OPEN
+        self.meters.open_days.note(client, day_id, is_open=is_open)
+
+    def _decided(self, effect: Effect, decided: Decided, spent: Spent) -> dict[str, Any]:
+        terms, choice = effect.live.terms, decided.decision
+        told = {
+            "policy": terms.policy,
+            "model": terms.model,
+            "fallback": decided.failure,
+            "cash_cut": bool(choice.cut),
+            "orders": int(choice.child_qty.size),
+            "children": int(np.count_nonzero(choice.child_qty)),
+            "reasons": _changed(decided),
+        }
+        took_s = {"policy": spent.policy_s, "commit": spent.commit_s, "latency": spent.total_s()}
+        self._measure(told, took_s)
+        return told | {f"{name}_ms": round(1_000 * s, 3) for name, s in took_s.items()}
+
+    def _measure(self, told: dict[str, Any], took_s: dict[str, float]) -> None:
+        meters, policy = self.meters.decisions, told["policy"]
+        meters.steps.labels(policy, "false" if told["fallback"] is None else "true").inc()
+        meters.seconds.labels(policy).observe(took_s["latency"])
+        for part in ("policy", "commit"):
+            meters.part_seconds.labels(policy, part).observe(took_s[part])
+        if told["cash_cut"]:
+            meters.cash_cuts.labels(policy).inc()
+        meters.children.labels(policy).inc(told["children"])
+        for reason, count in told["reasons"].items():
+            meters.changed.labels(reason).inc(count)
+
+    def state_set(self, scope: str, state: str) -> None:
+        """Log who was told to trade how: a client, a day of a client, or everyone (``*``)."""
+        level = "info" if state == ACTIVE else "warning"
+        _say(self._log, level, "trading", {"scope": scope, "state": state})
+
+    def refused(self, code: Code) -> None:
+        """Count a problem that is answered."""
+        self.meters.requests.problems.labels(code).inc()
 
     def failed(self, what: str, error: BaseException) -> None:
         """Log a defect with its trace."""
-        self._say("error", what, exc_info=error)
+        _say(self._log, "error", what, {"exc_info": error})
 
-    def note(self, what: str, **facts: Any) -> None:
-        """Log one line."""
-        self._say("info", what, **facts)
 
-    def _say(self, level: str, what: str, **facts: Any) -> None:
-        # a log on a full disk or a closed pipe must not take back an answer that is durable
-        with suppress(OSError, ValueError):
-            getattr(self._log, level)(what, **facts)
+def _changed(decided: Decided) -> dict[str, int]:
+    """How many children each rule changed, by its reason code."""
+    counts: dict[str, int] = {}
+    for stage in decided.decision.stages:
+        if count := int(np.count_nonzero(stage.before != stage.after)):
+            counts[stage.reason] = counts.get(stage.reason, 0) + count
+    return counts
 
 
 class Observed:
@@ -129,8 +157,10 @@ class Observed:
     def __init__(self, app: Asgi, telemetry: Telemetry, requests_max: int) -> None:
         self._app = app
         self._telemetry = telemetry
+        self._meters = telemetry.meters.requests
         self._requests_max = requests_max
         self._serving = 0
+        self._meters.serving.set_function(lambda: self._serving)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -139,8 +169,9 @@ class Observed:
             return
         request_id = uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
-        structlog.contextvars.bind_contextvars(request_id=request_id)
-        started = time.perf_counter()
+        in_every_line(request_id=request_id)
+        spent = Spent()
+        SPENT.set(spent)
         status = 500
 
         async def answer(message: Message) -> None:
@@ -156,14 +187,20 @@ class Observed:
         self._serving += 1
         try:
             if self._serving > self._requests_max and scope["path"] not in PROBES:
+                self._telemetry.refused(Code.OVERLOADED)
                 await _overloaded(request_id, answer)
             else:
                 await self._app(scope, receive, answer)
         finally:
             self._serving -= 1
-            route = getattr(scope.get("route"), "path", "unmatched")
-            self._telemetry.requests.labels(route, status).inc()
-            self._telemetry.seconds.labels(route).observe(time.perf_counter() - started)
+            route = route_of(scope)
+            self._meters.answered.labels(route, status).inc()
+            self._meters.seconds.labels(route).observe(spent.total_s())
+
+
+def route_of(scope: Message) -> str:
+    """The path of the route that took a request, without what the caller put into it."""
+    return getattr(scope.get("route"), "path", "unmatched")
 
 
 async def _overloaded(request_id: str, send: Send) -> None:

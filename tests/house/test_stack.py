@@ -11,8 +11,25 @@ SERVICES = COMPOSE.split("\nservices:\n")[1].split("\nnetworks:\n")[0]
 PARTS = dict(re.findall(r"^  ([a-z-]+):\n((?:(?:    .*| *#.*|)\n)+)", SERVICES, re.MULTILINE))
 
 
+OBSERVE = {"prometheus", "grafana"}
+
+
 def test_the_parts_are_known() -> None:
-    assert set(PARTS) == {"service", "store"}
+    assert set(PARTS) == {"service", "store"} | OBSERVE
+    assert {part for part, text in PARTS.items() if "profiles:" in text} == OBSERVE
+    assert all("profiles: [observe]\n" in PARTS[part] for part in OBSERVE)
+
+
+@pytest.mark.parametrize("part", sorted(OBSERVE))
+def test_images_of_others_are_pinned_by_version_and_digest(part: str) -> None:
+    assert re.search(r"image: \w+/\w+:v?\d+\.\d+\.\d+@sha256:[0-9a-f]{64}\n", PARTS[part])
+
+
+def test_nothing_waits_for_who_watches() -> None:
+    """The service comes up without Prometheus, and Prometheus without the service."""
+    waits = {part: text.partition("depends_on:")[2] for part, text in PARTS.items()}
+    assert not any(waits[part] for part in OBSERVE)
+    assert not [part for part in OBSERVE if part in waits["service"] + waits["store"]]
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -33,10 +50,23 @@ def test_every_part_has_no_root_and_has_limits(part: str) -> None:
         assert key in text
 
 
-def test_only_the_service_is_published_and_on_loopback_only() -> None:
-    assert COMPOSE.count("ports:") == 1
-    assert '- "127.0.0.1:${CONCORD_PUBLISH_PORT:-8000}:8000"' in PARTS["service"]
+def test_what_is_published_is_on_loopback_only() -> None:
+    published = {
+        part: re.findall(r'^    ports:\n      - "(.*)"$', text, re.MULTILINE)
+        for part, text in PARTS.items()
+    }
+    assert published == {
+        "service": ["127.0.0.1:${CONCORD_PUBLISH_PORT:-8000}:8000"],
+        "store": [],
+        "prometheus": ["127.0.0.1:${CONCORD_PROMETHEUS_PORT:-9090}:9090"],
+        "grafana": ["127.0.0.1:${CONCORD_GRAFANA_PORT:-3000}:3000"],
+    }
+    assert COMPOSE.count("ports:") == 3
+
+
+def test_only_the_service_reaches_the_store() -> None:
     assert "networks: [store]" in PARTS["store"]
+    assert not [part for part in OBSERVE if re.search(r"networks:.*store", PARTS[part])]
     assert "  store:\n    internal: true" in COMPOSE
 
 
