@@ -6,14 +6,23 @@ nothing; the laws of settlement are enforced before anything is answered.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
+import orjson
 
 from service import parse
 from service.core import laws
-from service.core.book import Alarm, Report, ReportRefused, book_reports, settlement_alarms
+from service.core.alarms import Alarm
+from service.core.book import (
+    TRADES,
+    ExecType,
+    Report,
+    ReportRefused,
+    book_reports,
+    settlement_alarms,
+)
 from service.core.day import Day, settle
 from service.core.fills import paper_fills
 from service.core.market import Fills, Snapshot
@@ -51,7 +60,7 @@ def reported(live: LiveDay, told: Sequence[Execution], known: Mapping[str, bytes
         raise Problem(Code.PAPER_DAY, "open the day with fills: reported to send executions")
     if not told:
         return live, (), {}
-    listed = parse.reports(live, told)
+    listed = parse.reports(live, told, past_trades(known))
     fresh = [(i, report) for i, report in enumerate(listed) if _is_new(i, report, known)]
     try:
         news = [report for _, report in fresh]
@@ -63,7 +72,31 @@ def reported(live: LiveDay, told: Sequence[Execution], known: Mapping[str, bytes
     alarms = (*booked.alarms, *settlement_alarms(live.day, day))
     after = live.after(day, children=booked.children, alarms=live.alarms + len(alarms))
     enforce_book(after)
-    return after, alarms, {exec_field(r.exec_id): _content(r) for _, r in fresh}
+    return after, alarms, _remembered(news, known)
+
+
+def past_trades(known: Mapping[str, bytes]) -> dict[str, parse.PastTrade]:
+    """The fills among the executions that were booked before, by exec_id."""
+    contents = {exec_id: _Content(*orjson.loads(held)) for exec_id, held in known.items()}
+    return {
+        exec_id: parse.PastTrade(
+            Report(exec_id, c.order, c.step, ExecType(c.exec_type), c.qty, c.px), c.undone_by
+        )
+        for exec_id, c in contents.items()
+        if c.exec_type in TRADES
+    }
+
+
+def _remembered(news: Sequence[Report], known: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The store fields of new executions, and of the fills that they undid."""
+    changed: dict[str, _Content] = {}
+    for report in news:
+        changed[report.exec_id] = _content(report)
+        if report.undone:
+            ref = report.undone.exec_id
+            before = changed.get(ref) or _Content(*orjson.loads(known[ref]))
+            changed[ref] = before._replace(undone_by=report.exec_id)
+    return {exec_field(exec_id): orjson.dumps([*content]) for exec_id, content in changed.items()}
 
 
 def enforce_book(live: LiveDay) -> None:
@@ -72,9 +105,22 @@ def enforce_book(live: LiveDay) -> None:
         laws.enforce([laws.book_matches_working.__name__])
 
 
+class _Content(NamedTuple):
+    """What the store keeps of an execution."""
+
+    order: int
+    step: int | None
+    exec_type: str
+    qty: int
+    px: int
+    undoes: str | None
+    undone_by: str | None
+
+
 def _is_new(index: int, report: Report, known: Mapping[str, bytes]) -> bool:
-    content = known.get(report.exec_id)
-    if content is not None and content != _content(report):
+    held = known.get(report.exec_id)
+    content = None if held is None else _Content(*orjson.loads(held))
+    if content is not None and content._replace(undone_by=None) != _content(report):
         raise Problem(
             Code.EXEC_ID_REUSED,
             "send a new exec_id for a new execution",
@@ -83,9 +129,10 @@ def _is_new(index: int, report: Report, known: Mapping[str, bytes]) -> bool:
     return content is None
 
 
-def _content(report: Report) -> bytes:
-    told = (report.order, report.step, report.exec_type.value, report.qty, report.px)
-    return hashlib.sha256(repr(told).encode()).digest()
+def _content(report: Report) -> _Content:
+    undoes = report.undone.exec_id if report.undone else None
+    kind = report.exec_type.value
+    return _Content(report.order, report.step, kind, report.qty, report.px, undoes, None)
 
 
 def _check_cash(day: Day, fills: Fills) -> None:

@@ -125,13 +125,16 @@ class Store(Protocol):
         """Write everything of `commit` or nothing; durable when it answers Committed."""
 
     async def set_state(self, scope: str, state: str) -> None:
-        """Set the trading state of a client, or of everyone with scope `*`."""
+        """Set the trading state of a client, of a day (client/day), or of everyone (`*`)."""
 
     async def ping(self) -> None:
         """Return when the store answers."""
 
     async def durability_problems(self) -> list[str]:
         """One sentence per setting that would break "acknowledged means durable"."""
+
+    async def figures(self) -> Mapping[str, int]:
+        """Bytes by name, those that are known: ``memory``, ``memory_max`` (0: any), ``log``."""
 
     async def close(self) -> None:
         """Drop the connections; a commit that is under way ends as if its reply was lost."""
@@ -145,10 +148,21 @@ def day_key(client: str, day_id: str) -> str:
 
 
 def state_key(scope: str) -> str:
-    """Key of the trading state of a client or of `*`. Raises ValueError for another scope."""
+    """Key of the trading state of a client, of one of its days (client/day) or of everyone (*).
+
+    Raises ValueError for another scope. A day's state is kept where its hash is.
+    """
+    client, _, day_id = scope.partition("/")
+    if day_id:
+        return f"{day_key(client, day_id)}:state"
     if scope != GLOBAL_SCOPE and not _ID.fullmatch(scope):
-        raise ValueError("a scope is a client id or *")
+        raise ValueError("a scope is a client id, client id/day id, or *")
     return f"concord:state:{scope}"
+
+
+def state_keys(client: str, day_id: str) -> tuple[str, str, str]:
+    """The keys of every trading state that holds for a day."""
+    return state_key(f"{client}/{day_id}"), state_key(client), state_key(GLOBAL_SCOPE)
 
 
 def check_names(names: Collection[str]) -> None:
@@ -190,11 +204,11 @@ class MemoryStore:
         check_names(names)
         day = self._days.get(day_key(client, day_id), {})
         held = {name: day[name] for name in names if name in day}
-        return Loaded(stored_seq(day.get("seq")), held, self._state(client))
+        return Loaded(stored_seq(day.get("seq")), held, self._state(client, day_id))
 
     async def commit(self, commit: Commit) -> Outcome:
         key = day_key(commit.client, commit.day_id)
-        day, state = self._days.get(key, {}), self._state(commit.client)
+        day, state = self._days.get(key, {}), self._state(commit.client, commit.day_id)
         seq, reply = stored_seq(day.get("seq")), day.get(reply_field(commit.command))
         if reply is not None:
             same = day[digest_field(commit.command)] == commit.digest
@@ -215,9 +229,11 @@ class MemoryStore:
     async def durability_problems(self) -> list[str]:
         return []
 
+    async def figures(self) -> Mapping[str, int]:
+        return {}
+
     async def close(self) -> None:
         return None
 
-    def _state(self, client: str) -> str:
-        keys = (state_key(client), state_key(GLOBAL_SCOPE))
-        return strictest(self._states.get(key, ACTIVE) for key in keys)
+    def _state(self, client: str, day_id: str) -> str:
+        return strictest(self._states.get(key, ACTIVE) for key in state_keys(client, day_id))

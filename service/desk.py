@@ -36,8 +36,9 @@ from service.core.policy import Policy
 from service.errors import Code, Problem
 from service.live import FIXED, STATE, LiveDay
 from service.plans import Effect, request_field, rounds_field
+from service.reading import read
 from service.shelf import DayLocks, Held, Key, Shelf, held_from
-from service.wire import Close, Execution, ExecutionBatch, OpenDay, Step, read
+from service.wire import Close, Execution, ExecutionBatch, Instructions, OpenDay, Step
 
 ATTEMPTS_MAX = 8
 """How often a command is planned anew when the day or the trading state moves under it."""
@@ -122,6 +123,16 @@ class Desk:
         command = f"exec:{hashlib.sha256(raw).hexdigest()[:32]}"
         return await self._run(client, day_id, command, raw, plan, body.executions, lambda _: True)
 
+    async def instruct(self, client: str, day_id: str, raw: bytes) -> Answer:
+        """Change what is wanted of the orders of a day."""
+        body = read(Instructions, raw)
+
+        def plan(held: Held) -> Effect:
+            return plans.instruct(day_id, _there(held), body)
+
+        command = f"instruct:{body.instruction_id}"
+        return await self._run(client, day_id, command, raw, plan, done=lambda _: True)
+
     async def close(self, client: str, day_id: str, raw: bytes) -> Answer:
         """Close a day and answer its report."""
         body = read(Close, raw)
@@ -136,9 +147,9 @@ class Desk:
 
     async def day(self, client: str, day_id: str) -> Answer:
         """The state of a day."""
-        loaded = await self._store.load(client, _day_id(day_id), (FIXED, STATE))
-        live = _there(held_from(loaded))
-        trading = plans.effective(live, Trading(loaded.state))
+        held = held_from(await self._store.load(client, _day_id(day_id), (FIXED, STATE)))
+        live = _there(held)
+        trading = plans.effective(live, Trading(held.state))
         return Answer(render.dump({"day_id": day_id, **render.state(live, trading)}))
 
     async def decision(self, client: str, day_id: str, n: int) -> Answer:
@@ -150,7 +161,7 @@ class Desk:
             raise Problem(Code.STEP_NOT_FOUND, f"{live.day.step} steps have been decided")
         record = {
             "decision": orjson.Fragment(loaded.fields[names[0]]),
-            "cl_ord_id": live.terms.cl_ord_ids,
+            "cl_ord_id": live.terms.cl_ord_ids[: plans.orders_then(loaded.fields[names[1]], live)],
             "rounds": render.rounds(plans.unpack_rounds(loaded.fields[names[1]])),
             "request": orjson.Fragment(loaded.fields[names[2]]),
         }
@@ -158,16 +169,20 @@ class Desk:
 
     async def report(self, client: str, day_id: str) -> Answer:
         """The report that the close answered."""
-        name = reply_field("close")
-        loaded = await self._store.load(client, _day_id(day_id), (name,))
+        loaded = await self._store.load(client, _day_id(day_id), (reply_field("close"),))
         if loaded.seq == SEQ_ABSENT:
             raise Problem(Code.DAY_NOT_FOUND, "open the day first")
-        if name not in loaded.fields:
+        if not loaded.fields:
             raise Problem(Code.STEP_NOT_FOUND, "the report is made when the day is closed")
-        return Answer(loaded.fields[name])
+        return Answer(loaded.fields[reply_field("close")])
+
+    async def set_day_state(self, client: str, day_id: str, state: str) -> Answer:
+        """Set the state of a day, which must be there: a halt of nothing halts nothing."""
+        await self.day(client, day_id)
+        return await self.set_state(f"{client}/{day_id}", state)
 
     async def set_state(self, scope: str, state: str) -> Answer:
-        """Set the trading state of a client, or of everyone."""
+        """Set the trading state of a client, of a day (client/day), or of everyone (*)."""
         await self._store.set_state(scope, state)
         return Answer(render.dump({"state": state}))
 
@@ -203,7 +218,8 @@ class Desk:
         """Carry out one command: at most once, however often it is sent."""
         key = (client, _day_id(day_id))
         digest = hashlib.sha256(raw).digest()
-        names = [exec_field(execution.exec_id) for execution in executions]
+        told = {name for e in executions for name in (e.exec_id, e.exec_ref_id) if name}
+        names = [exec_field(exec_id) for exec_id in sorted(told)]
         async with self._locks.one(key):
             for _ in range(ATTEMPTS_MAX):
                 held = await self._shelf.get(key, names)

@@ -37,6 +37,7 @@ class Code(StrEnum):
     DAY_NOT_STARTED = "DAY_NOT_STARTED"
     IDEMPOTENCY_KEY_MISMATCH = "IDEMPOTENCY_KEY_MISMATCH"
     EXEC_ID_REUSED = "EXEC_ID_REUSED"
+    INSTRUCTIONS_REFUSED = "INSTRUCTIONS_REFUSED"
     CLOSE_NEEDS_SNAPSHOT = "CLOSE_NEEDS_SNAPSHOT"
     BODY_TOO_LARGE = "BODY_TOO_LARGE"
     NOT_JSON_TYPE = "NOT_JSON_TYPE"
@@ -49,6 +50,7 @@ class Code(StrEnum):
     DUPLICATE_ID = "DUPLICATE_ID"
     BAD_ORDER = "BAD_ORDER"
     HOLDINGS_SHORT = "HOLDINGS_SHORT"
+    GROSS_TOO_LARGE = "GROSS_TOO_LARGE"
     UNKNOWN_POLICY = "UNKNOWN_POLICY"
     BAD_PRICE = "BAD_PRICE"
     BAD_VOLUME = "BAD_VOLUME"
@@ -81,6 +83,7 @@ PROBLEMS: dict[Code, tuple[int, str]] = {
     Code.DAY_NOT_STARTED: (409, "The day has no decision yet"),
     Code.IDEMPOTENCY_KEY_MISMATCH: (409, "The Idempotency-Key names another command"),
     Code.EXEC_ID_REUSED: (409, "An exec_id was reported before with other content"),
+    Code.INSTRUCTIONS_REFUSED: (409, "Orders are not in a state for these instructions"),
     Code.CLOSE_NEEDS_SNAPSHOT: (409, "Working paper children need the last interval's bars"),
     Code.BODY_TOO_LARGE: (413, "The body is too large"),
     Code.NOT_JSON_TYPE: (415, "The content type is not application/json"),
@@ -93,6 +96,7 @@ PROBLEMS: dict[Code, tuple[int, str]] = {
     Code.DUPLICATE_ID: (422, "An identifier occurs twice"),
     Code.BAD_ORDER: (422, "An order is not acceptable"),
     Code.HOLDINGS_SHORT: (422, "Sales exceed holdings"),
+    Code.GROSS_TOO_LARGE: (422, "The day is worth more than its gross limit"),
     Code.UNKNOWN_POLICY: (422, "No such policy is installed"),
     Code.BAD_PRICE: (422, "A price is not acceptable"),
     Code.BAD_VOLUME: (422, "A volume is not acceptable"),

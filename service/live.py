@@ -1,8 +1,8 @@
 """A live day: the core's Day with what the service knows about it, and its form in the store.
 
-Imports the core, orjson and NumPy. The parts that never change after the opening are stored once
-(``fixed``), the rest is written whole by every command (``state``): a JSON header, a line feed,
-then the arrays as little-endian int64 one after the other.
+Imports the core, orjson and NumPy. The parts that only an opening and instructions change are
+stored apart (``fixed``), the rest is written whole by every command (``state``): a JSON header, a
+line feed, then the arrays as little-endian int64 one after the other.
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ from typing import Any
 import numpy as np
 import orjson
 
+from service import tally
 from service.core.book import Child
 from service.core.day import Day, Status, Trading
-from service.core.orders import Orders, Proceeds, Rules
+from service.core.orders import Orders, Proceeds, Rules, Style
 from service.core.units import check
+from service.tally import Tally
 
 FIXED, STATE = "fixed", "state"
-FORMAT = 1
-_BOOLEANS = frozenset({"live", "tradable", "halted"})
+FORMAT = 2
+_BOOLEANS = frozenset({"live", "tradable", "halted", "paused", "best_effort"})
 _SCALARS = ("cash_minor", "min_cash_minor", "conflicts", "breached")
-_ORDER_ARRAYS = tuple(f.name for f in fields(Orders) if f.name != "profile_ppm")
+_ORDER_ARRAYS = tuple(f.name for f in fields(Orders) if f.name not in ("profile_ppm", "style"))
+_STYLE_ARRAYS = tuple(f.name for f in fields(Style))
 _DAY_ARRAYS = tuple(
     f.name
     for f in fields(Day)
@@ -37,6 +40,7 @@ class Terms:
 
     ``times_us`` are the scheduled decisions in microseconds since 1970 (UTC), ``model`` names the
     policy's version and fingerprint, ``cl_ord_ids`` and ``symbols`` go by order number.
+    ``holdings`` are what may be sold by symbol, None where it is taken to be what is sold.
     """
 
     account: str
@@ -49,6 +53,7 @@ class Terms:
     opening_cash_minor: int
     cl_ord_ids: tuple[str, ...]
     symbols: tuple[str, ...]
+    holdings: dict[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,10 @@ class LiveDay:
     ``children`` are at the market, ``blocked`` (int64 ``[N]``) numbers the reason that kept the
     last forced child of an order below what remained (0: none), ``sent`` (bool ``[T, N]``) which
     steps sent a child, ``loosest_px`` (ticks ``[N]``) the weakest protection any of them had,
-    ``as_of_us`` is the time of the last snapshot, ``numbers`` looks up an order by its cl_ord_id.
+    ``version`` (int64 ``[N]``, from 1) counts the instructions of an order, ``canceled_qty``
+    (shares ``[N]``, -1: not cancelled) what was left when it was cancelled. ``as_of_us`` is the
+    time of the last snapshot, ``tally`` what a report sums up, ``numbers`` looks up an order by its
+    cl_ord_id.
     """
 
     terms: Terms
@@ -67,9 +75,12 @@ class LiveDay:
     blocked: np.ndarray
     sent: np.ndarray
     loosest_px: np.ndarray
+    version: np.ndarray
+    canceled_qty: np.ndarray
     as_of_us: int
     fallbacks: int
     alarms: int
+    tally: Tally
     numbers: dict[str, int] = field(repr=False)
 
     @property
@@ -86,28 +97,33 @@ def begin(terms: Terms, day: Day) -> LiveDay:
     """A live day before its first decision."""
     nothing = np.zeros_like(day.cum_qty)
     never = np.zeros((day.rules.steps, nothing.size), dtype=np.bool_)
-    numbers = _numbers(terms.cl_ord_ids)
-    return LiveDay(terms, day, (), nothing, never, nothing, 0, 0, 0, numbers)
+    numbers = numbered(terms.cl_ord_ids)
+    kept = (nothing, never, nothing, nothing + 1, nothing - 1)
+    return LiveDay(terms, day, (), *kept, 0, 0, 0, tally.start(nothing.size), numbers)
 
 
-def _numbers(ids: Iterable[str]) -> dict[str, int]:
+def numbered(ids: Iterable[str]) -> dict[str, int]:
+    """Order numbers by cl_ord_id."""
     return {cl_ord_id: number for number, cl_ord_id in enumerate(ids)}
 
 
 def pack_fixed(live: LiveDay) -> bytes:
-    """The parts of a day that never change."""
+    """The parts of a day that an opening and instructions change."""
     terms, rules, orders = live.terms, live.day.rules, live.day.orders
     header = {
         "format": FORMAT,
         "terms": {f.name: getattr(terms, f.name) for f in fields(terms)},
         "rules": {f.name: getattr(rules, f.name) for f in fields(rules)},
         "n": len(terms.symbols),
+        "style": orders.style is not None,
     }
-    return _pack(header, [*(getattr(orders, n) for n in _ORDER_ARRAYS), orders.profile_ppm])
+    styles = [] if orders.style is None else [getattr(orders.style, n) for n in _STYLE_ARRAYS]
+    columns = [getattr(orders, n) for n in _ORDER_ARRAYS]
+    return _pack(header, [*columns, *styles, orders.profile_ppm])
 
 
 def pack_state(live: LiveDay) -> bytes:
-    """The parts of a day that commands change."""
+    """The parts of a day that every command changes."""
     day = live.day
     header = {
         "format": FORMAT,
@@ -118,11 +134,14 @@ def pack_state(live: LiveDay) -> bytes:
         "fallbacks": live.fallbacks,
         "alarms": live.alarms,
         "children": len(live.children),
+        "cuts": [len(live.tally.cuts), len(live.tally.pending)],
         **{name: int(getattr(day, name)) for name in _SCALARS},
     }
     book = [(c.order, c.step, c.open_qty, c.protect_px) for c in live.children]
     columns = [getattr(day, name) for name in _DAY_ARRAYS]
-    rest = (live.blocked, live.loosest_px, np.array(book, dtype=np.int64), _bits(live.sent))
+    kept = (live.blocked, live.loosest_px, live.version, live.canceled_qty)
+    sums = (live.tally.value.view("<i8"), live.tally.conflicts, live.tally.cuts)
+    rest = (*kept, *sums, live.tally.pending, np.array(book, dtype=np.int64), _bits(live.sent))
     return _pack(header, [*columns, *rest])
 
 
@@ -144,12 +163,13 @@ def unpack(fixed: bytes, state: bytes) -> LiveDay:
     header, body = _split(state)
     n, count = len(terms.symbols), header["children"]
     flags = (rules.steps, n)
-    sizes = [n] * (len(_DAY_ARRAYS) + 2) + [4 * count, -(-rules.steps * n // 64)]
-    *columns, blocked, loosest_px, book, bits = _cut(body, sizes)
-    arrays = {
-        name: column != 0 if name in _BOOLEANS else column
-        for name, column in zip(_DAY_ARRAYS, columns, strict=True)
-    }
+    cut, pending = header["cuts"]
+    sizes = [n] * (len(_DAY_ARRAYS) + 6)
+    sizes += [4 * cut, 3 * pending, 4 * count, -(-rules.steps * n // 64)]
+    parts = _cut(body, sizes)
+    columns, held = parts[: len(_DAY_ARRAYS)], parts[len(_DAY_ARRAYS) :]
+    blocked, loosest_px, version, canceled_qty, value, conflicts, cuts, waiting, book, bits = held
+    arrays = _named(_DAY_ARRAYS, columns)
     day = Day(
         orders=orders,
         rules=rules,
@@ -164,8 +184,16 @@ def unpack(fixed: bytes, state: bytes) -> LiveDay:
     )
     children = tuple(Child(*map(int, row)) for row in book.reshape(count, 4))
     told = (header["as_of_us"], header["fallbacks"], header["alarms"])
-    held = (blocked, _flags(bits, flags), loosest_px)
-    return LiveDay(terms, day, children, *held, *told, _numbers(terms.cl_ord_ids))
+    kept = (blocked, _flags(bits, flags), loosest_px, version, canceled_qty)
+    sums = (value.view("<f8"), conflicts, cuts.reshape(cut, 4), waiting.reshape(pending, 3))
+    return LiveDay(terms, day, children, *kept, *told, Tally(*sums), numbered(terms.cl_ord_ids))
+
+
+def _named(names: Sequence[str], columns: Sequence[np.ndarray]) -> dict[str, Any]:
+    return {
+        name: column != 0 if name in _BOOLEANS else column
+        for name, column in zip(names, columns, strict=True)
+    }
 
 
 def _unpack_fixed(fixed: bytes) -> tuple[Terms, Rules, Orders]:
@@ -174,12 +202,12 @@ def _unpack_fixed(fixed: bytes) -> tuple[Terms, Rules, Orders]:
     told = header["terms"]
     lists = {name: tuple(told[name]) for name in ("times_us", "cl_ord_ids", "symbols")}
     n = header["n"]
-    *columns, profile = _cut(body, [n] * len(_ORDER_ARRAYS) + [n * rules.steps])
-    arrays = {
-        name: column != 0 if name in _BOOLEANS else column
-        for name, column in zip(_ORDER_ARRAYS, columns, strict=True)
-    }
-    orders = Orders(**arrays, profile_ppm=profile.reshape(rules.steps, n))
+    names = _ORDER_ARRAYS + (_STYLE_ARRAYS if header["style"] else ())
+    *columns, profile = _cut(body, [n] * len(names) + [n * rules.steps])
+    arrays = _named(names, columns)
+    made = {name: arrays.pop(name) for name in _STYLE_ARRAYS} if header["style"] else None
+    style = None if made is None else Style(**made)
+    orders = Orders(**arrays, profile_ppm=profile.reshape(rules.steps, n), style=style)
     return Terms(**told | lists), rules, orders
 
 

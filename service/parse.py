@@ -5,13 +5,13 @@ Imports columns, wire, live, errors and the core. Ranges are checked on whole ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from service.columns import SHOWN_MAX, refuse, same_length, ticks, unique, whole
-from service.core.book import TRADES, Report
+from service.core.book import TRADES, UNDOES, Report
 from service.core.market import Snapshot, mean_price, opening
 from service.core.orders import SELL
 from service.core.units import CASH_MINOR_MAX, PRICE_SCALE, PRICE_TICKS_MAX
@@ -99,16 +99,55 @@ def _check_notional(live: LiveDay, high: np.ndarray) -> None:
         )
 
 
-def reports(live: LiveDay, executions: Sequence[Execution]) -> list[Report]:
-    """Execution reports by order number; raises BAD_EXECUTION with the position."""
+@dataclass(frozen=True, slots=True)
+class PastTrade:
+    """A fill that was booked, and the exec_id of what took it back."""
+
+    report: Report
+    undone_by: str | None
+
+
+def reports(
+    live: LiveDay, executions: Sequence[Execution], past: Mapping[str, PastTrade]
+) -> list[Report]:
+    """Execution reports by order number; raises BAD_EXECUTION with the position.
+
+    ``past`` are the fills that cancels and corrections may speak of, beside earlier ones of
+    ``executions``.
+    """
     unique("executions.exec_id", [execution.exec_id for execution in executions])
-    listed = [_report(live, i, execution) for i, execution in enumerate(executions)]
+    listed, known = [], dict(past)
+    for i, execution in enumerate(executions):
+        report = _report(live, i, execution)
+        if report.exec_type in UNDOES:
+            report = replace(report, undone=_undone(i, execution, report, known))
+        elif execution.exec_ref_id is not None:
+            raise bad_execution(i, f"{report.exec_type} must not have exec_ref_id")
+        if report.exec_type in TRADES:
+            known.setdefault(report.exec_id, PastTrade(report, None))
+        listed.append(report)
     if sum(report.qty * report.px for report in listed) > _ticks_max(live):
         raise Problem(
             Code.NOTIONAL_TOO_LARGE,
             f"the fills of one request may be worth at most {CASH_MINOR_MAX} minor units",
         )
     return listed
+
+
+def _undone(
+    index: int, execution: Execution, report: Report, known: dict[str, PastTrade]
+) -> Report:
+    """The fill that a report takes back; from now on nothing else can."""
+    ref = execution.exec_ref_id
+    if ref is None:
+        raise bad_execution(index, f"{report.exec_type} needs exec_ref_id, the fill it takes back")
+    past = known.get(ref)
+    if past is None or past.report.order != report.order:
+        raise bad_execution(index, "exec_ref_id is no fill of this order")
+    if past.undone_by not in (None, report.exec_id):
+        raise bad_execution(index, "that fill was taken back before: name what replaced it")
+    known[ref] = replace(past, undone_by=report.exec_id)
+    return past.report
 
 
 def _ticks_max(live: LiveDay) -> int:

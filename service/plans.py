@@ -11,23 +11,21 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from service import opening, parse, render
+from service import opening, parse, render, reporting, tally
 from service.booking import enforce_book, happened, reported
 from service.calendar import from_us, to_us
 from service.commits import strictest
 from service.core import laws
-from service.core.book import (
-    Alarm,
-    AlarmCode,
-    send,
-)
+from service.core.alarms import Alarm, AlarmCode
+from service.core.book import send
 from service.core.day import Status, Trading, close, mark, with_trading
 from service.core.decide import Decided, decide
 from service.core.orders import BUY
 from service.core.policy import Policy, Rounds
 from service.errors import Code, Problem
+from service.instructing import instructed
 from service.live import FIXED, STATE, LiveDay, pack_fixed, pack_state
-from service.wire import Close, ExecutionBatch, OpenDay, Step
+from service.wire import Close, ExecutionBatch, Instructions, OpenDay, Step
 
 AS_OF_LATE_S_MAX = 86_400
 """How long after its scheduled time a step may still be taken: a typing error in a date would
@@ -94,7 +92,9 @@ def step(
     day = with_trading(booked.day, effective(booked, trading))
     decided = decide(day, snapshot, policy)
     laws.enforce(laws.broken_by_decision(decided))
+    told = tally.seen(booked.tally, booked.day, decided.seen, snapshot)
     after = _sent(booked, decided, as_of_us)
+    after = after.after(after.day, tally=tally.decided(told, decided))
     enforce_book(after)
     reply = render.dump(render.decision(day_id, booked, after, decided, alarms))
     fields = {**fields, rounds_field(n): pack_rounds(decided.intent.rounds), request_field(n): raw}
@@ -184,6 +184,17 @@ def executions(live: LiveDay, body: ExecutionBatch, known: Mapping[str, bytes]) 
     return Effect(after, reply, fields, alarms=alarms)
 
 
+def instruct(day_id: str, live: LiveDay, body: Instructions) -> Effect:
+    """What the manager changes; it holds from the next decision on."""
+    if live.day.status is Status.CLOSED:
+        raise Problem(Code.DAY_CLOSED, "open another day; this one takes late executions only")
+    after, named = instructed(live, body)
+    laws.enforce(laws.broken_by_day(after.day))
+    enforce_book(after)
+    reply = render.dump(render.instructions(day_id, body.instruction_id, after, named))
+    return Effect(after, reply, {FIXED: pack_fixed(after)})
+
+
 def close_day(day_id: str, live: LiveDay, body: Close, known: Mapping[str, bytes]) -> Effect:
     """The end of a day: what happened in the last interval, then the report."""
     if live.day.status is Status.CLOSED:
@@ -199,10 +210,15 @@ def close_day(day_id: str, live: LiveDay, body: Close, known: Mapping[str, bytes
         )
     snapshot = None if body.snapshot is None else parse.snapshot(live, body.snapshot)
     booked, alarms, fields = happened(live, snapshot, body.executions, known)
-    marked = booked.day if snapshot is None else mark(booked.day, snapshot)
-    after = booked.after(close(marked))
+    marked = booked
+    if snapshot is not None:
+        day = mark(booked.day, snapshot)
+        marked = booked.after(day, tally=tally.seen(booked.tally, booked.day, day, snapshot))
+    after = marked.after(close(marked.day))
     laws.enforce(laws.broken_by_day(after.day))
-    return Effect(after, render.dump(render.report(day_id, after, alarms)), fields, alarms=alarms)
+    return Effect(
+        after, render.dump(reporting.report(day_id, after, alarms)), fields, alarms=alarms
+    )
 
 
 def pack_rounds(rounds: Rounds | None) -> bytes:
@@ -222,3 +238,8 @@ def unpack_rounds(packed: bytes) -> Rounds | None:
     actions = np.frombuffer(packed, dtype="i1", offset=12, count=k * n).reshape(k, n)
     probabilities = np.frombuffer(packed, dtype="<f4", offset=12 + k * n)
     return Rounds(actions.astype(np.int64), probabilities.reshape(k, n, a))
+
+
+def orders_then(packed: bytes, live: LiveDay) -> int:
+    """How many orders the day had when an exchange was recorded; all of today's without one."""
+    return int(np.frombuffer(packed, dtype="<i4", count=2)[1]) if packed else len(live.numbers)

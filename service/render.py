@@ -13,9 +13,8 @@ import numpy as np
 import orjson
 
 from service.calendar import from_us
-from service.core import metrics
+from service.core.alarms import Alarm, AlarmCode
 from service.core.allocate import Decision
-from service.core.book import Alarm, AlarmCode
 from service.core.day import Day, Status, Trading
 from service.core.decide import Decided
 from service.core.orders import BUY
@@ -23,9 +22,11 @@ from service.core.policy import Rounds
 from service.core.reasons import Reason
 from service.core.units import PRICE_SCALE
 from service.live import LiveDay
+from service.tally import REASONS
 
-REASONS = tuple(Reason)
-_PRICED = frozenset({Reason.LIMIT_PRICE})
+_PRICED = frozenset(
+    {Reason.LIMIT_PRICE, Reason.WOULD_PRICE, Reason.COLLAR_CLOSE, Reason.COLLAR_ARRIVAL}
+)
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
 
 Json = dict[str, Any]
@@ -39,6 +40,7 @@ def dump(value: Json) -> bytes:
 def state(live: LiveDay, trading: Trading) -> Json:
     """A day as GET answers it."""
     terms, day = live.terms, live.day
+    everyone = np.arange(day.cum_qty.size)
     return {
         "account": terms.account,
         "currency": terms.currency,
@@ -56,8 +58,8 @@ def state(live: LiveDay, trading: Trading) -> Json:
         "conflicts": int(day.conflicts),
         "fallbacks": live.fallbacks,
         "alarms": live.alarms,
-        "orders": _order_columns(live, np.arange(day.cum_qty.size)),
-        "children": _children(live),
+        "orders": order_columns(live, everyone) | _order_terms(live, everyone),
+        "children": _children(live, set(everyone.tolist())),
     }
 
 
@@ -76,7 +78,8 @@ def cash(day: Day) -> Json:
     }
 
 
-def _order_columns(live: LiveDay, at: np.ndarray) -> Json:
+def order_columns(live: LiveDay, at: np.ndarray) -> Json:
+    """The orders numbered ``at``, one column for each number."""
     day, terms = live.day, live.terms
     orders = day.orders
     numbers = at.tolist()
@@ -89,10 +92,11 @@ def _order_columns(live: LiveDay, at: np.ndarray) -> Json:
         "working_qty": day.working[at],
         "leaves_qty": (day.remaining + day.working)[at],
         "overfill_qty": day.overfill[at],
+        "version": live.version[at],
     }
 
 
-def _children(live: LiveDay) -> list[Json]:
+def _children(live: LiveDay, orders: set[int]) -> list[Json]:
     return [
         {
             "child_id": f"{live.terms.cl_ord_ids[child.order]}/{child.step}",
@@ -100,6 +104,7 @@ def _children(live: LiveDay) -> list[Json]:
             "protect_px": child.protect_px / PRICE_SCALE or None,
         }
         for child in live.children
+        if child.order in orders
     ]
 
 
@@ -125,7 +130,7 @@ def decision(
         "trading": seen.trading,
         "cash_cut": bool(choice.cut),
         "cash": cash(after.day),
-        "orders": _order_columns(after, at)
+        "orders": order_columns(after, at)
         | {
             "child_id": [ids[i] + suffix if volume else None for i, volume in sent],
             "child_qty": qty,
@@ -133,7 +138,7 @@ def decision(
             "protect_px": np.where(px > 0, px / PRICE_SCALE, np.nan),
             "reasons": [reasons.get(i, []) for i in numbers],
         },
-        "alarms": _alarms(after, alarms),
+        "alarms": alarm_rows(after, alarms),
     }
 
 
@@ -182,7 +187,8 @@ def blocking(before: np.ndarray, decided: Decided) -> np.ndarray:
     return np.where(forced, held_back, before)
 
 
-def _alarms(live: LiveDay, alarms: Sequence[Alarm]) -> list[Json]:
+def alarm_rows(live: LiveDay, alarms: Sequence[Alarm]) -> list[Json]:
+    """Alarms with their two numbers."""
     return [
         {
             "code": alarm.code,
@@ -212,9 +218,50 @@ def bookings(
         "exec_id": list(exec_ids),
         "result": results,
         "cash": cash(live.day),
-        "orders": _order_columns(live, named),
-        "alarms": _alarms(live, alarms),
+        "orders": order_columns(live, named),
+        "alarms": alarm_rows(live, alarms),
     }
+
+
+def instructions(day_id: str, instruction_id: str, live: LiveDay, named: np.ndarray) -> Json:
+    """The answer to instructions: the orders ``named`` as they are now, and what of them works."""
+    return {
+        "day_id": day_id,
+        "instruction_id": instruction_id,
+        "next_step": _next_step(live.day),
+        "cash": cash(live.day),
+        "orders": order_columns(live, named) | _order_terms(live, named),
+        # a cancelled order's children end when the broker says so
+        "children": _children(live, set(named.tolist())),
+    }
+
+
+def _order_terms(live: LiveDay, at: np.ndarray) -> Json:
+    """What holds for orders now; FIX OrdStatus (39) by name."""
+    orders = live.day.orders
+    canceled = live.canceled_qty[at]
+    return {
+        "ord_status": [_ord_status(live, i) for i in at.tolist()],
+        "canceled_qty": np.maximum(canceled, 0),
+        "limit_px": np.where(orders.limit_px[at] > 0, orders.limit_px[at] / PRICE_SCALE, np.nan),
+        "start_step": orders.start_step[at],
+        "end_step": orders.end_step[at],
+    }
+
+
+def _ord_status(live: LiveDay, order: int) -> str:
+    day, style = live.day, live.day.orders.style
+    if live.canceled_qty[order] >= 0:
+        return "PENDING_CANCEL" if day.working[order] else "CANCELED"
+    if day.cum_qty[order] >= day.orders.order_qty[order]:
+        return "FILLED"
+    if day.status is Status.CLOSED or (
+        day.step >= day.orders.end_step[order] and not day.working[order]
+    ):
+        return "DONE_FOR_DAY"
+    if style is not None and style.paused[order]:
+        return "SUSPENDED"
+    return "PARTIALLY_FILLED" if day.cum_qty[order] else "NEW"
 
 
 def rounds(recorded: Rounds | None) -> list[Json]:
@@ -230,59 +277,3 @@ def rounds(recorded: Rounds | None) -> list[Json]:
         }
         for k, (actions, probability) in enumerate(pairs, start=1)
     ]
-
-
-def report(day_id: str, live: LiveDay, alarms: Sequence[Alarm]) -> Json:
-    """The report of a closed day; formulas in service/core/metrics.py."""
-    day, eg = live.day, metrics.execution_gain_bp(live.day)
-    shortfall = day.orders.order_qty - day.cum_qty
-    shortfall = np.where(shortfall > 0, shortfall, 0)
-    return {
-        "day_id": day_id,
-        "account": live.terms.account,
-        "currency": live.terms.currency,
-        "policy": live.terms.policy,
-        "model": live.terms.model,
-        "decisions": day.step,
-        "steps": day.rules.steps,
-        "fallbacks": live.fallbacks,
-        "alarm_count": live.alarms,
-        "filled_pct": round(100.0 * float(metrics.filled_share(day).mean()), 6),
-        "eg_bp": round(float(eg.mean()), 6),
-        "toc_pct": round(100.0 * float(metrics.conflict_share(day)), 6),
-        "opening_cash_minor": live.terms.opening_cash_minor,
-        "cash": cash(day),
-        "orders": _order_columns(live, np.arange(eg.size))
-        | {
-            "avg_px": _average(day),
-            "twap_px": np.round(metrics.twap_price(day) / PRICE_SCALE, 6),
-            "arrival_px": day.arrival_px / PRICE_SCALE,
-            "eg_bp": np.round(eg, 6),
-            "slippage_arrival_bp": np.round(metrics.slippage_arrival_bp(day), 6),
-            "shortfall_qty": shortfall,
-            "shortfall_reason": _shortfall_reasons(live, shortfall),
-        },
-        "alarms": _alarms(live, alarms),
-    }
-
-
-def _average(day: Day) -> list[float | None]:
-    """Average fill price; None for an order that was not filled at all."""
-    pairs = zip(day.cum_notional.tolist(), day.cum_qty.tolist(), strict=True)
-    return [round(notional / qty / PRICE_SCALE, 6) if qty else None for notional, qty in pairs]
-
-
-def _shortfall_reasons(live: LiveDay, shortfall: np.ndarray) -> list[str | None]:
-    day = live.day
-    early = day.step < day.orders.end_step  # an order whose window is over was not cut off
-    reasons: list[str | None] = []
-    for i, short in enumerate(shortfall.tolist()):
-        if not short:
-            reasons.append(None)
-        elif day.working[i]:
-            reasons.append(Reason.WORKING_AT_CLOSE)
-        elif live.blocked[i]:
-            reasons.append(REASONS[live.blocked[i] - 1])
-        else:
-            reasons.append(Reason.CLOSED_EARLY if early[i] else Reason.NOT_FILLED)
-    return reasons

@@ -11,17 +11,20 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from service import wire
+from service.atoms import Strict
 from service.auth import Client, Scope
 from service.commits import GLOBAL_SCOPE
 from service.desk import Answer, Desk
 from service.errors import Code, Problem
+from service.reading import read
+from service.tables import MEDIA_TYPES, as_format
 
 REPLAYED_HEADER = "Replayed"
 STEP_MAX_DIGITS = 4
 router = APIRouter(prefix="/v1")
 
 
-def _takes(model: type[wire.Strict]) -> dict[str, Any]:
+def _takes(model: type[Strict]) -> dict[str, Any]:
     """OpenAPI of a body that the desk validates itself."""
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
@@ -61,6 +64,13 @@ async def executions(request: Request, day_id: str) -> Response:
     return _answer(await _desk(request).executions(client.name, day_id, raw))
 
 
+@router.post("/days/{day_id}/instructions", openapi_extra=_takes(wire.Instructions))
+async def instruct(request: Request, day_id: str) -> Response:
+    """Cancel, pause, resume, amend or add orders; it holds from the next decision on."""
+    client, raw = await _command(request, Scope.TRADE, None)
+    return _answer(await _desk(request).instruct(client.name, day_id, raw))
+
+
 @router.post("/days/{day_id}/close", openapi_extra=_takes(wire.Close))
 async def close(request: Request, day_id: str) -> Response:
     """Close a day and answer its report."""
@@ -70,15 +80,25 @@ async def close(request: Request, day_id: str) -> Response:
 
 @router.get("/days/{day_id}/report")
 async def report(request: Request, day_id: str) -> Response:
-    """The report that the close answered."""
-    return _answer(await _desk(request).report(_client(request, Scope.OBSERVE).name, day_id))
+    """The report that the close answered, as ?format=json (default), csv or parquet."""
+    client, kind = _client(request, Scope.OBSERVE), request.query_params.get("format", "json")
+    answer = await _desk(request).report(client.name, day_id)
+    return Response(as_format(answer.body, kind), media_type=MEDIA_TYPES[kind])
+
+
+@router.put("/days/{day_id}/state", openapi_extra=_takes(wire.TradingState))
+async def set_day_state(request: Request, day_id: str) -> Response:
+    """Set the trading state of one day: ACTIVE, REDUCING or HALTED."""
+    client, raw = await _command(request, Scope.HALT, None)
+    state = read(wire.TradingState, raw).state
+    return _answer(await _desk(request).set_day_state(client.name, day_id, state))
 
 
 @router.put("/state", openapi_extra=_takes(wire.TradingState))
 async def set_state(request: Request) -> Response:
     """Set the trading state of all of the caller's days: ACTIVE, REDUCING or HALTED."""
     client, raw = await _command(request, Scope.HALT, None)
-    state = wire.read(wire.TradingState, raw).state
+    state = read(wire.TradingState, raw).state
     return _answer(await _desk(request).set_state(client.name, state))
 
 
@@ -86,7 +106,7 @@ async def set_state(request: Request) -> Response:
 async def set_service_state(request: Request) -> Response:
     """Set the trading state of every client's days (scope admin)."""
     _, raw = await _command(request, Scope.ADMIN, None)
-    state = wire.read(wire.TradingState, raw).state
+    state = read(wire.TradingState, raw).state
     return _answer(await _desk(request).set_state(GLOBAL_SCOPE, state))
 
 

@@ -7,7 +7,7 @@ after an error, ten times by default, and no commit may be sent twice without it
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,6 @@ from redis.connection import HiredisRespSerializer
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from service.commits import (
-    GLOBAL_SCOPE,
     Commit,
     Committed,
     Conflict,
@@ -37,21 +36,20 @@ from service.commits import (
     known_state,
     reply_field,
     state_key,
+    state_keys,
     stored_seq,
     written,
 )
-from service.durability import SETTINGS, find_problems, unreadable
+from service.durability import SETTINGS, figures, find_problems, unreadable
 
 # An unknown trading state counts as HALTED: a typing error must never let orders through.
 _STATE_LUA = """
-local function strictest(client, everyone)
-  local known = {ACTIVE = true, REDUCING = true}
-  local a, b = client or 'ACTIVE', everyone or 'ACTIVE'
-  if not known[a] or not known[b] then return 'HALTED' end
-  if a == 'REDUCING' then return a end
-  return b
+local ranks = {ACTIVE = 1, REDUCING = 2, HALTED = 3}
+local state = 'ACTIVE'
+for i = 2, #KEYS do
+  local held = redis.call('GET', KEYS[i]) or 'ACTIVE'
+  if (ranks[held] or 3) > ranks[state] then state = ranks[held] and held or 'HALTED' end
 end
-local state = strictest(redis.call('GET', KEYS[2]), redis.call('GET', KEYS[3]))
 """
 
 _LOAD_LUA = f"""{_STATE_LUA}
@@ -128,6 +126,9 @@ class RedisStore:
         config = {name: answer[1].decode() for name, answer in found if answer}
         return find_problems(config, info.decode(), self._fsync_required)
 
+    async def figures(self) -> Mapping[str, int]:
+        return figures((await self._call("INFO")).decode())
+
     async def close(self) -> None:
         for connection in self._connections:
             with suppress(RedisError, OSError):
@@ -136,7 +137,7 @@ class RedisStore:
     async def _script(
         self, script: "_Script", client: str, day_id: str, args: Sequence[str | bytes | int]
     ) -> Any:
-        keys = (day_key(client, day_id), state_key(client), state_key(GLOBAL_SCOPE))
+        keys = (day_key(client, day_id), *state_keys(client, day_id))
         try:
             return await self._call("EVALSHA", script.sha, len(keys), *keys, *args)
         except _ScriptMissing:

@@ -7,22 +7,44 @@ are checked as arrays in parse.py.
 
 from __future__ import annotations
 
-import json
-import re
-from datetime import UTC, date, datetime
-from typing import Annotated, Any, Literal, TypeVar
+from datetime import date
+from typing import Annotated, Literal
 
 from pydantic import (
-    AwareDatetime,
-    BaseModel,
-    ConfigDict,
+    AfterValidator,
     Field,
     StringConstraints,
-    TypeAdapter,
-    ValidationError,
 )
-from pydantic.json_schema import models_json_schema
 
+from service.atoms import (
+    ADV_MAX,
+    BALANCE_PPM_MIN,
+    CASH_OPEN_MINOR_MAX,
+    COLLAR_BP_MAX,
+    EXECUTIONS_MAX,
+    HOLDING_MAX,
+    INSTRUCTED_MAX,
+    REFERENCES_MAX,
+    SNAPSHOT_AGE_S_DEFAULT,
+    SNAPSHOT_AGE_S_MAX,
+    SYMBOLS_MAX,
+    Account,
+    ChildId,
+    ClOrdId,
+    Column,
+    Completion,
+    Currency,
+    ExchangeCode,
+    ExecId,
+    MinQty,
+    Moment,
+    Quantity,
+    Share,
+    StepNumber,
+    Strict,
+    Symbol,
+    Urgency,
+)
 from service.core.book import ExecType
 from service.core.contract import LOT_MAX, STEPS_MAX
 from service.core.limits import (
@@ -33,45 +55,6 @@ from service.core.limits import (
     PARTICIPATION_PPM_MAX,
 )
 from service.core.units import PPM, QTY_MAX
-from service.errors import Code, Problem
-
-CASH_OPEN_MINOR_MAX = 2**42 - 1
-"""Largest opening balance; proceeds must fit beside it."""
-SYMBOLS_MAX = 5_000
-"""Symbols in one snapshot; those that the day does not trade are ignored."""
-EXECUTIONS_MAX = 2_000
-"""Executions in one request."""
-ADV_MAX = 2**40
-HOLDING_MAX = 2**40
-SNAPSHOT_AGE_S_DEFAULT = 60
-SNAPSHOT_AGE_S_MAX = 86_400
-ERRORS_SHOWN_MAX = 20
-PARTS_MAX = 25_000
-"""Names in one body, and lists: no honest one has more, and each wrong one costs microseconds."""
-_NAME = re.compile(rb'"\s*:')
-
-Item = TypeVar("Item")
-# one error per column: a body of a million wrong entries must not cost seconds
-Column = Annotated[list[Item], Field(fail_fast=True)]
-Moment = Annotated[
-    AwareDatetime,
-    Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(2200, 1, 1, tzinfo=UTC)),
-]
-Symbol = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,32}$")]
-ClOrdId = Annotated[str, StringConstraints(pattern=r"^[!-.0-~]{1,64}$")]
-ChildId = Annotated[str, StringConstraints(pattern=r"^[!-.0-~]{1,64}/[0-9]{1,4}$")]
-ExecId = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,64}$")]
-Account = Annotated[str, StringConstraints(pattern=r"^[ -~]{1,64}$")]
-Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
-ExchangeCode = Annotated[str, StringConstraints(pattern=r"^[A-Z]{4}$")]
-
-
-class Strict(BaseModel):
-    """Base of everything on the wire."""
-
-    model_config = ConfigDict(
-        strict=True, frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
-    )
 
 
 class Times(Strict):
@@ -95,11 +78,18 @@ class OrderColumns(Strict):
     cl_ord_id: Column[ClOrdId] = Field(min_length=1)
     symbol: Column[Symbol]
     side: Column[Literal["BUY", "SELL"]]
-    order_qty: Column[Annotated[int, Field(ge=1, le=QTY_MAX)]]
+    order_qty: Column[Quantity]
     lot_size: Column[Annotated[int, Field(ge=1, le=LOT_MAX)]] | None = None
     limit_px: Column[float | None] | None = None
-    start_step: Column[Annotated[int, Field(ge=1, le=STEPS_MAX)]] | None = None
-    end_step: Column[Annotated[int, Field(ge=1, le=STEPS_MAX)]] | None = None
+    start_step: Column[StepNumber] | None = None
+    end_step: Column[StepNumber] | None = None
+    urgency_pct: Column[Urgency] | None = None
+    completion: Column[Completion] | None = None
+    participation_ppm_min: Column[Share | None] | None = None
+    participation_ppm_max: Column[Share | None] | None = None
+    would_px: Column[float | None] | None = None
+    would_ppm: Column[Share | None] | None = None
+    min_qty: Column[MinQty] | None = None
 
 
 class ReferenceColumns(Strict):
@@ -122,6 +112,13 @@ class LimitFields(Strict):
     )
     participation_ppm_max: int = Field(PARTICIPATION_PPM_MAX, ge=1, le=PPM)
     snapshot_age_s_max: int = Field(SNAPSHOT_AGE_S_DEFAULT, ge=0, le=SNAPSHOT_AGE_S_MAX)
+    cash_floor_minor: int = Field(0, ge=0, le=CASH_OPEN_MINOR_MAX)
+    gross_notional_minor_max: int | None = Field(None, ge=1, le=CHILD_NOTIONAL_MINOR_MAX)
+    net_notional_minor_min: int | None = Field(None, ge=-CHILD_NOTIONAL_MINOR_MAX, le=0)
+    net_notional_minor_max: int | None = Field(None, ge=0, le=CHILD_NOTIONAL_MINOR_MAX)
+    balance_ppm_max: int | None = Field(None, ge=BALANCE_PPM_MIN, le=PPM)
+    collar_close_bp: int | None = Field(None, ge=1, le=COLLAR_BP_MAX)
+    collar_arrival_bp: int | None = Field(None, ge=1, le=COLLAR_BP_MAX)
 
 
 class OpenDay(Strict):
@@ -153,9 +150,10 @@ class SnapshotColumns(Strict):
 
 
 class Execution(Strict):
-    """One execution report (FIX 17, 11, 150, 32, 31) for an order or one of its children."""
+    """One execution report (FIX 17, 19, 11, 150, 32, 31) for an order or one of its children."""
 
     exec_id: ExecId
+    exec_ref_id: ExecId | None = None
     cl_ord_id: ClOrdId | None = None
     child_id: ChildId | None = None
     exec_type: ExecType
@@ -163,7 +161,15 @@ class Execution(Strict):
     last_px: float | None = None
 
 
-Executions = Annotated[Column[Execution], Field(max_length=EXECUTIONS_MAX)]
+def _few_references(executions: list[Execution]) -> list[Execution]:
+    if sum(e.exec_ref_id is not None for e in executions) > REFERENCES_MAX:
+        raise ValueError(f"send at most {REFERENCES_MAX} cancels and corrections in one request")
+    return executions
+
+
+Executions = Annotated[
+    Column[Execution], Field(max_length=EXECUTIONS_MAX), AfterValidator(_few_references)
+]
 
 
 class Step(Strict):
@@ -177,7 +183,7 @@ class Step(Strict):
 class ExecutionBatch(Strict):
     """Body of POST /v1/days/{day_id}/executions."""
 
-    executions: Annotated[Column[Execution], Field(min_length=1, max_length=EXECUTIONS_MAX)]
+    executions: Annotated[Executions, Field(min_length=1)]
 
 
 class Close(Strict):
@@ -188,71 +194,48 @@ class Close(Strict):
     executions: Executions = ()  # type: ignore[assignment]
 
 
+class Amend(Strict):
+    """New terms of one order; what is left out stays. ``limit_px`` and ``would_px`` null: none."""
+
+    cl_ord_id: ClOrdId
+    order_qty: Quantity | None = None
+    limit_px: float | None = None
+    start_step: StepNumber | None = None
+    end_step: StepNumber | None = None
+    urgency_pct: Urgency | None = None
+    completion: Completion | None = None
+    participation_ppm_min: Share | None = None
+    participation_ppm_max: Share | None = None
+    would_px: float | None = None
+    would_ppm: Share | None = None
+    min_qty: MinQty | None = None
+
+
+ClOrdIds = Annotated[Column[ClOrdId], Field(max_length=INSTRUCTED_MAX)]
+Some = ClOrdIds | Literal["ALL"]
+Amends = Annotated[Column[Amend], Field(max_length=INSTRUCTED_MAX)]
+
+
+class Instructions(Strict):
+    """Body of POST /v1/days/{day_id}/instructions: all of it is carried out, or nothing.
+
+    ``expected_version`` guards orders against an instruction that crossed with this one.
+    """
+
+    instruction_id: ClOrdId
+    cancel: Some = ()  # type: ignore[assignment]
+    pause: Some = ()  # type: ignore[assignment]
+    resume: Some = ()  # type: ignore[assignment]
+    amend: Amends = ()  # type: ignore[assignment]
+    add: OrderColumns | None = None
+    reference: ReferenceColumns | None = None
+    expected_version: dict[ClOrdId, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+
+
 class TradingState(Strict):
     """Body of PUT /v1/state."""
 
     state: Literal["ACTIVE", "REDUCING", "HALTED"]
 
 
-BODIES: dict[type[Strict], TypeAdapter[Any]] = {
-    model: TypeAdapter(model) for model in (OpenDay, Step, ExecutionBatch, Close, TradingState)
-}
-Body = TypeVar("Body", bound=Strict)
-
-
-def read(model: type[Body], raw: bytes) -> Body:
-    """Validate a raw body; raises NOT_JSON or BAD_FIELD naming every place, never the input."""
-    names = len(_NAME.findall(raw))
-    if max(names, raw.count(b"[")) > PARTS_MAX:
-        raise Problem(Code.BAD_FIELD, f"send at most {PARTS_MAX} fields and lists in one body")
-    try:
-        body: Body = BODIES[model].validate_json(raw)
-        if names != _count_names(body):
-            json.loads(raw, object_pairs_hook=_refuse_repeated)
-        return body
-    except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False, include_input=False)
-    if any(item["type"] == "json_invalid" for item in found):
-        raise Problem(Code.NOT_JSON, "send one UTF-8 JSON object") from None
-    errors = [(_where(item), item["msg"]) for item in found[:ERRORS_SHOWN_MAX]]
-    raise Problem(
-        Code.BAD_FIELD, f"{len(found)} field(s) to change, see errors", errors=errors
-    ) from None
-
-
-def _count_names(value: Any) -> int:
-    """Names that a validated value was read from; fewer than in its text if one was repeated."""
-    if isinstance(value, Execution):  # up to thousands
-        return len(value.model_fields_set)
-    if isinstance(value, Strict):
-        names = value.model_fields_set
-        return len(names) + sum(_count_names(getattr(value, name)) for name in names)
-    if isinstance(value, dict):
-        return len(value)
-    if isinstance(value, list) and value and isinstance(value[0], Execution):
-        return sum(map(_count_names, value))
-    return 0
-
-
-def _refuse_repeated(pairs: list[tuple[str, Any]]) -> None:
-    """Of a repeated name readers take the first or the last value: so nobody may send one."""
-    if len({name for name, _ in pairs}) != len(pairs):
-        raise Problem(Code.BAD_FIELD, "send each name of an object once")
-
-
-def _where(item: Any) -> str:
-    """The place of an error; names that the caller invented are not repeated."""
-    places = list(item["loc"])
-    if "holdings" in places[:1]:
-        places[1:] = ["(symbol)"]
-    if item["type"] == "extra_forbidden" and places:
-        places[-1] = "(unknown field)"
-    return ".".join(map(str, places)) or "(body)"
-
-
-def schemas() -> dict[str, Any]:
-    """JSON schemas of all bodies, for the OpenAPI document."""
-    models: Any = [(model, "validation") for model in BODIES]
-    _, document = models_json_schema(models, ref_template="#/components/schemas/{model}")
-    definitions: dict[str, Any] = document["$defs"]
-    return definitions
+COMMANDS = (OpenDay, Step, ExecutionBatch, Instructions, Close, TradingState)

@@ -10,9 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from service.core.basket import rooms, within
 from service.core.day import Day, Trading
 from service.core.limits import (
     Protection,
+    collars,
+    most_of_volume,
     notional_qty_max,
     through_limit,
     volume_qty_max,
@@ -47,15 +50,22 @@ class Decision:
     stages: tuple[Stage, ...]
 
 
-def allocate(day: Day, wish: Array, prices: Protection) -> Decision:
-    """Children for ``wish`` shares (int64 ``[..., N]``, >= 0) at ``prices``, within every limit."""
+def allocate(day: Day, wish: Array, prices: Protection, before: tuple[Stage, ...] = ()) -> Decision:
+    """Children for ``wish`` shares (int64 ``[..., N]``, >= 0) at ``prices``, within every limit.
+
+    ``before`` are the stages that the wish has passed already.
+    """
     xp = namespace(wish)
-    stages: list[Stage] = []
+    stages = list(before)
     qty = _due(xp, day, wish, stages)
     qty = _permitted(xp, day, qty, stages)
     qty = _capped(xp, day, qty, stages)
+    for room in rooms(day):
+        stages.append(within(day, qty, room))
+        qty = stages[-1].after
     qty = _in_lots(xp, day, qty, stages)
     qty, cut = _affordable(xp, day, qty, prices, stages)
+    qty = _worth_sending(xp, day, qty, stages)
     buys = qty * (day.orders.side == BUY)
     return Decision(
         child_qty=qty,
@@ -81,22 +91,30 @@ def _due(xp: Any, day: Day, wish: Array, stages: list[Stage]) -> Array:
     qty = wish * inside
     stages.append(Stage(Reason.WINDOW, wish, qty, decision, edge))
     due = inside & (decision >= day.force_step)
+    if orders.style is not None:
+        due = due & ~orders.style.best_effort
     forced = xp.where(due, xp.maximum(qty, remaining), qty)
     qty = _stage(stages, Reason.FORCED_FINAL, qty, forced, remaining)
     return _stage(stages, Reason.REMAINING, qty, xp.minimum(qty, remaining), remaining)
 
 
 def _permitted(xp: Any, day: Day, qty: Array, stages: list[Stage]) -> Array:
-    """Trading states, symbol halts and limit prices leave a child whole or refuse it."""
+    """Trading states, pauses, symbol halts, limit prices and collars leave a child or refuse it."""
     orders = day.orders
     if day.trading is Trading.HALTED:
         qty = _stage(stages, Reason.HALTED, qty, qty * 0, 0)
     if day.trading is Trading.REDUCING:
         qty = _stage(stages, Reason.REDUCING, qty, qty * (orders.side == SELL), 0)
+    if orders.style is not None:
+        qty = _stage(stages, Reason.PAUSED, qty, qty * ~orders.style.paused, 0)
     qty = _stage(stages, Reason.SYMBOL_HALT, qty, qty * ~day.halted, 0)
-    within = qty * ~through_limit(day)
-    stages.append(Stage(Reason.LIMIT_PRICE, qty, within, day.last_px, orders.limit_px))
-    return within
+    priced = qty * ~through_limit(day)
+    stages.append(Stage(Reason.LIMIT_PRICE, qty, priced, day.last_px, orders.limit_px))
+    for reason, (low, high) in collars(day).items():
+        last, qty = day.last_px, priced
+        priced = qty * ((low <= last) & (last <= high))
+        stages.append(Stage(reason, qty, priced, last, xp.where(last > high, high, low)))
+    return priced
 
 
 def _capped(xp: Any, day: Day, qty: Array, stages: list[Stage]) -> Array:
@@ -106,7 +124,11 @@ def _capped(xp: Any, day: Day, qty: Array, stages: list[Stage]) -> Array:
     most = notional_qty_max(day)
     qty = _stage(stages, Reason.CAP_NOTIONAL, qty, xp.minimum(qty, most), most)
     most = volume_qty_max(day)
-    return _stage(stages, Reason.CAP_VOLUME, qty, xp.minimum(qty, most), most)
+    qty = _stage(stages, Reason.CAP_VOLUME, qty, xp.minimum(qty, most), most)
+    if day.orders.style is None:
+        return qty
+    most = most_of_volume(day, day.orders.style)
+    return _stage(stages, Reason.MAX_VOLUME, qty, xp.minimum(qty, most), most)
 
 
 def _in_lots(xp: Any, day: Day, qty: Array, stages: list[Stage]) -> Array:
@@ -125,7 +147,7 @@ def _affordable(
     buys = qty * (orders.side == BUY)
     cost = buy_cost_minor(buys, prices.reserve_px, ticks)
     need = xp.sum(cost, axis=-1, keepdims=True)
-    free = xp.expand_dims(xp.asarray(day.free_cash_minor), axis=-1)
+    free = xp.expand_dims(xp.asarray(day.spendable_minor), axis=-1)
     if day.rules.proceeds is Proceeds.SAME_STEP:
         sales = sell_proceeds_minor(qty - buys, prices.reserve_px, ticks)
         free = free + xp.sum(sales, axis=-1, keepdims=True)
@@ -144,6 +166,15 @@ def _affordable(
     after = xp.where(short & (buys > 0), shared, qty)
     stages.append(Stage(Reason.CASH, qty, after, need, free))
     return after, cut & xp.any(after != qty, axis=-1)
+
+
+def _worth_sending(xp: Any, day: Day, qty: Array, stages: list[Stage]) -> Array:
+    """No child below its order's smallest, but for the rest of the order."""
+    if day.orders.style is None:
+        return qty
+    least = day.orders.style.min_qty
+    sent = xp.where((qty < least) & (qty < day.remaining), xp.zeros_like(qty), qty)
+    return _stage(stages, Reason.MIN_QTY, qty, sent, least)
 
 
 def _pro_rata(

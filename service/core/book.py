@@ -1,4 +1,6 @@
-"""The children at the market and what the broker reports of them. Imports day, market, units.
+"""The children at the market and what the broker reports of them.
+
+Imports alarms, day, market, orders and units.
 
 A day counts working volume per order; the book remembers which child it belongs to, so that a
 report for one child ends that child only. Reports are facts: a late fill, or one beyond what is
@@ -13,6 +15,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from service.core.alarms import Alarm, AlarmCode
 from service.core.day import Day
 from service.core.market import Fills
 from service.core.orders import BUY
@@ -20,41 +23,24 @@ from service.core.units import buy_cost_minor, ceil_div, sell_proceeds_minor
 
 
 class ExecType(StrEnum):
-    """FIX ExecType (150) of a report. TRADE is a fill of any size; FILL completes its child."""
+    """FIX ExecType (150) of a report. TRADE is a fill of any size; FILL completes its child;
+    TRADE_CANCEL takes an earlier fill back (a bust), TRADE_CORRECT replaces it by another."""
 
     PARTIAL_FILL = "PARTIAL_FILL"
     FILL = "FILL"
     TRADE = "TRADE"
+    TRADE_CORRECT = "TRADE_CORRECT"
+    TRADE_CANCEL = "TRADE_CANCEL"
     CANCELED = "CANCELED"
     REJECTED = "REJECTED"
     EXPIRED = "EXPIRED"
     DONE_FOR_DAY = "DONE_FOR_DAY"
 
 
-TRADES = frozenset({ExecType.PARTIAL_FILL, ExecType.FILL, ExecType.TRADE})
-"""The types that carry a fill; every other type ends its child."""
-
-
-class AlarmCode(StrEnum):
-    """Facts that a desk should look at."""
-
-    LATE_FILL = "LATE_FILL"
-    OVERFILL = "OVERFILL"
-    PROTECT_BREACH = "PROTECT_BREACH"
-    CASH_BREACH = "CASH_BREACH"
-    NOTHING_WORKING = "NOTHING_WORKING"
-    AFTER_CLOSE = "AFTER_CLOSE"
-
-
-ALARMS = {
-    AlarmCode.LATE_FILL: "shares filled, shares that were still working",
-    AlarmCode.OVERFILL: "shares filled and working, the order's quantity",
-    AlarmCode.PROTECT_BREACH: "the fill's price, the price that protected the child",
-    AlarmCode.CASH_BREACH: "free cash after the fill, zero (minor units)",
-    AlarmCode.NOTHING_WORKING: "the step of the child that a report ended, zero shares working",
-    AlarmCode.AFTER_CLOSE: "the step at which the day was closed, zero",
-}
-"""The two numbers of each alarm, in the order (observed, limit)."""
+TRADES = frozenset({ExecType.PARTIAL_FILL, ExecType.FILL, ExecType.TRADE, ExecType.TRADE_CORRECT})
+"""The types that carry a fill."""
+UNDOES = frozenset({ExecType.TRADE_CORRECT, ExecType.TRADE_CANCEL})
+"""The types that take an earlier fill back; what neither trades nor undoes ends its child."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +55,10 @@ class Child:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One execution report; ``step`` None where the caller named the order, not the child."""
+    """One execution report; ``step`` None where the caller named the order, not the child.
+
+    ``undone`` is the fill that a cancel or a correction takes back.
+    """
 
     exec_id: str
     order: int
@@ -77,17 +66,7 @@ class Report:
     exec_type: ExecType
     qty: int
     px: int
-
-
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """A fact to look at, with the two numbers that ALARMS names."""
-
-    code: AlarmCode
-    order: int
-    exec_id: str
-    observed: int
-    limit: int
+    undone: Report | None = None
 
 
 class ReportRefused(Exception):
@@ -143,12 +122,32 @@ def book_reports(
     n = day.cum_qty.shape[-1]
     ledger = _Ledger(list(children), [0] * n, [0] * n, [0] * n, [0] * n, [0] * n)
     for index, report in enumerate(reports):
+        again = _take_back(day, ledger, report) if report.undone else 0
         named = _named_children(ledger.children, report)
         if report.exec_type in TRADES:
             _book_trade(day, ledger, index, report, named, int(loosest_px[report.order]))
+        elif report.undone:
+            _alarm(ledger, AlarmCode.TRADE_CANCELED, report, report.undone.qty, again)
         else:
             _book_end(ledger, report, named)
     return _booked(day, ledger)
+
+
+def _take_back(day: Day, ledger: _Ledger, report: Report) -> int:
+    """Undo a fill; answers how many shares are working again.
+
+    They are where a child of theirs is still open, as FIX has it; else they are the order's to
+    trade again. To hold them as working in doubt can trade too little, never too much.
+    """
+    undone = report.undone or report
+    _add_money(day, ledger, undone, -1)
+    open_children = _named_children(ledger.children, undone)
+    if not open_children:
+        ledger.beyond_qty[undone.order] -= undone.qty
+        return 0
+    child = ledger.children[open_children[0]]
+    ledger.children[open_children[0]] = replace(child, open_qty=child.open_qty + undone.qty)
+    return undone.qty
 
 
 def _named_children(children: list[Child], report: Report) -> list[int]:
@@ -182,9 +181,11 @@ def _book_trade(
     if _is_worse(day, report, protect):
         ledger.breached = True
         _alarm(ledger, AlarmCode.PROTECT_BREACH, report, report.px, protect)
-    _add_money(day, ledger, report)
+    _add_money(day, ledger, report, 1)
     ledger.beyond_qty[report.order] += left
-    if left:
+    if report.undone:
+        _alarm(ledger, AlarmCode.TRADE_CORRECTED, report, report.qty, report.undone.qty)
+    elif left:
         _alarm(ledger, AlarmCode.LATE_FILL, report, report.qty, working)
 
 
@@ -195,13 +196,14 @@ def _is_worse(day: Day, report: Report, protect: int) -> bool:
     return report.px < protect
 
 
-def _add_money(day: Day, ledger: _Ledger, report: Report) -> None:
+def _add_money(day: Day, ledger: _Ledger, report: Report, sign: int) -> None:
+    """What a fill moves, or with ``sign`` -1 what its bust moves back."""
     order, ticks = report.order, day.rules.ticks_per_minor
     buy = int(day.orders.side[order]) == BUY
     money = buy_cost_minor if buy else sell_proceeds_minor
-    ledger.qty[order] += report.qty
-    ledger.notional[order] += report.qty * report.px
-    ledger.cash_minor[order] += money(report.qty, report.px, ticks)
+    ledger.qty[order] += sign * report.qty
+    ledger.notional[order] += sign * report.qty * report.px
+    ledger.cash_minor[order] += sign * money(report.qty, report.px, ticks)
 
 
 def _book_end(ledger: _Ledger, report: Report, named: list[int]) -> None:

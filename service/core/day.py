@@ -6,11 +6,11 @@ functions below are the transitions, and TRANSITIONS says which status allows wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 
 from service.core.market import Fills, Snapshot
-from service.core.orders import SELL, Orders, Proceeds, Rules
+from service.core.orders import SELL, Orders, Proceeds, Rules, joined_orders
 from service.core.units import Array, at_least, check, namespace
 
 
@@ -33,6 +33,7 @@ TRANSITIONS = {
     (Status.OPEN, "mark"): Status.OPEN,
     (Status.OPEN, "place"): Status.OPEN,
     (Status.OPEN, "settle"): Status.OPEN,
+    (Status.OPEN, "instruct"): Status.OPEN,
     (Status.OPEN, "close"): Status.CLOSED,
     (Status.CLOSED, "settle"): Status.CLOSED,  # an execution is a fact, also after the close
 }
@@ -47,7 +48,8 @@ class Day:
     ``cash_minor``, its low-water mark ``min_cash_minor``, ``conflicts`` steps in which the cash
     rule cut a buy, ``breached`` (bool) whether a reported fact broke a promise.
     Tape since the order's start: arrival, last, highest and lowest price, sum and number of
-    interval prices, last bar; ``mark_px`` the last interval price of the order's window.
+    interval prices, last bar; ``mark_px`` the last interval price of the order's window and
+    ``seen_volume`` the symbol's volume in it.
     """
 
     orders: Orders
@@ -74,6 +76,7 @@ class Day:
     move_px: Array
     bar_range: Array
     bar_volume: Array
+    seen_volume: Array
     tradable: Array
     halted: Array
 
@@ -107,6 +110,20 @@ class Day:
         xp = namespace(self.cum_qty)
         return self.cash_minor - xp.sum(self.reserved_minor, axis=-1)
 
+    @property
+    def spendable_minor(self) -> Array:
+        """Free cash above the day's floor; int64 ``[...]``."""
+        floor = self.rules.cash_floor_minor
+        return self.free_cash_minor - floor if floor else self.free_cash_minor
+
+
+_OF_THE_DAY = frozenset(
+    "orders rules status trading step cash_minor min_cash_minor conflicts breached".split()
+)
+"""Fields of a Day that are not columns of its orders."""
+_COLUMNS = tuple(field.name for field in fields(Day) if field.name not in _OF_THE_DAY)
+_COUNTERS = tuple(name for name in _COLUMNS if name not in ("tradable", "halted"))
+
 
 def _allowed(day: Day, transition: str) -> Status:
     status = TRANSITIONS.get((day.status, transition))
@@ -128,23 +145,9 @@ def open_day(orders: Orders, rules: Rules, cash_minor: Array) -> Day:
         min_cash_minor=cash_minor,
         conflicts=cash_minor * 0,
         breached=cash_minor < 0,
-        cum_qty=nothing,
-        cum_notional=nothing,
-        working=nothing,
-        protect_px=nothing,
-        reserved_minor=nothing,
-        arrival_px=nothing,
-        last_px=nothing,
-        mark_px=nothing,
-        high_px=nothing,
-        low_px=nothing,
-        sum_px=nothing,
-        intervals=nothing,
-        move_px=nothing,
-        bar_range=nothing,
-        bar_volume=nothing,
         tradable=nothing > 0,
         halted=nothing > 0,
+        **dict.fromkeys(_COUNTERS, nothing),
     )
 
 
@@ -171,6 +174,7 @@ def mark(day: Day, snapshot: Snapshot) -> Day:
         move_px=snapshot.close - reference,
         bar_range=snapshot.high - snapshot.low,
         bar_volume=snapshot.volume,
+        seen_volume=day.seen_volume + snapshot.volume * counted,
         tradable=~snapshot.halted & ((snapshot.volume > 0) | (decision == 1)),
         halted=snapshot.halted,
     )
@@ -210,6 +214,22 @@ def settle(day: Day, fills: Fills, breached: Array | None = None) -> Day:
         working=day.working - (fills.qty - fills.beyond_qty) - fills.ended_qty,
         reserved_minor=fills.reserved_minor,
     )
+
+
+def instruct(day: Day, orders: Orders) -> Day:
+    """The day after its manager changed what is wanted; the same orders in the same places."""
+    check(orders.side.shape == day.orders.side.shape, "an instruction changes no number of orders")
+    return replace(day, status=_allowed(day, "instruct"), orders=orders)
+
+
+def admit(day: Day, more: Orders) -> Day:
+    """The day with ``more`` orders behind those that it has; their tape begins now."""
+    xp, fresh = namespace(day.cum_qty), open_day(more, day.rules, day.cash_minor)
+    joined = {
+        name: xp.concat([getattr(day, name), getattr(fresh, name)], axis=-1) for name in _COLUMNS
+    }
+    orders = joined_orders(day.orders, more)
+    return replace(day, status=_allowed(day, "instruct"), orders=orders, **joined)
 
 
 def with_trading(day: Day, trading: Trading) -> Day:

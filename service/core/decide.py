@@ -11,6 +11,7 @@ from service.core.limits import protection
 from service.core.market import Snapshot
 from service.core.observe import Observation, observe
 from service.core.policy import Intent, Policy, PolicyFailed
+from service.core.style import styled
 from service.core.units import Array
 
 
@@ -40,7 +41,8 @@ def decide(day: Day, snapshot: Snapshot, policy: Policy) -> Decided:
         _check_wish(seen, intent.wish)
     except PolicyFailed as error:
         failure, intent = str(error), twap(seen, observation)
-    decision = allocate(seen, intent.wish, protection(seen))
+    wish, stages = styled(seen, intent.wish)
+    decision = allocate(seen, wish, protection(seen), stages)
     after = place(
         seen, decision.child_qty, decision.protect_px, decision.reserve_minor, decision.cut
     )

@@ -9,12 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from service.core.basket import needed, rooms
 from service.core.book import Child
 from service.core.day import Day, Trading
 from service.core.decide import Decided
-from service.core.limits import notional_qty_max, protection, through_limit
+from service.core.limits import (
+    collars,
+    most_of_volume,
+    notional_qty_max,
+    protection,
+    through_limit,
+)
 from service.core.market import Fills
-from service.core.orders import BUY, SELL
+from service.core.orders import BUY, SELL, Proceeds
 from service.core.units import CASH_MINOR_MAX, Array, InvariantViolation, buy_cost_minor, namespace
 
 
@@ -68,8 +75,38 @@ def child_within_limits(decided: Decided) -> Array:
     """No child through its limit price, halted, or above the day's caps."""
     child, seen = decided.decision.child_qty, decided.seen
     refused = through_limit(seen) | seen.halted
+    for low, high in collars(seen).values():
+        refused = refused | (seen.last_px < low) | (seen.last_px > high)
     small = (child <= seen.rules.child_qty_max) & (child <= notional_qty_max(seen))
     return (child == 0) | (small & ~refused)
+
+
+def child_obeys_style(decided: Decided) -> Array:
+    """Nothing of a paused order, nothing above its participation, nothing below its minimum."""
+    child, seen, style = decided.decision.child_qty, decided.seen, decided.seen.orders.style
+    if style is None:
+        return child >= 0
+    most = most_of_volume(seen, style)
+    worth = (child >= style.min_qty) | (child == seen.remaining)
+    return (child == 0) | (~style.paused & (child <= most) & worth)
+
+
+def basket_within_limits(decided: Decided) -> Array:
+    """The children of a step keep every limit of the basket."""
+    child, seen = decided.decision.child_qty, decided.seen
+    kept = child >= 0
+    for room in rooms(seen):
+        kept = kept & (needed(seen, child, room) <= room.minor)
+    return kept
+
+
+def floor_kept(decided: Decided) -> Array:
+    """Buys reserve no cash below the day's floor, where sales pay once they are reported."""
+    xp, seen = namespace(decided.decision.child_qty), decided.seen
+    if seen.rules.proceeds is Proceeds.SAME_STEP:
+        return decided.decision.child_qty >= 0
+    reserved = xp.sum(decided.decision.reserve_minor, axis=-1)
+    return (reserved == 0) | (reserved <= seen.spendable_minor)
 
 
 def child_reserved(decided: Decided) -> Array:
@@ -137,6 +174,9 @@ DECISION_LAWS: tuple[Callable[[Decided], Array], ...] = (
     child_in_window,
     child_in_lots,
     child_within_limits,
+    child_obeys_style,
+    basket_within_limits,
+    floor_kept,
     child_reserved,
     trading_state_obeyed,
     volume_moved_by_decision,

@@ -1,15 +1,20 @@
-"""Pre-trade limits: prices that protect a child, and the largest child. Imports day and units."""
+"""Pre-trade limits: prices that protect a child, and the largest child.
+
+Imports day, orders, reasons and units.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from service.core.day import Day
-from service.core.orders import BUY
+from service.core.orders import BUY, Style
+from service.core.reasons import Reason
 from service.core.units import (
     BP,
     CASH_MINOR_MAX,
     PPM,
+    PRICE_TICKS_MAX,
     QTY_MAX,
     Array,
     at_least,
@@ -41,13 +46,35 @@ class Protection:
 
 
 def protection(day: Day) -> Protection:
-    """Protect buys at the lower of their limit and last x (1 + cash_buffer_bp), sales at theirs."""
+    """Protect buys at the lower of their limit and last x (1 + cash_buffer_bp), sales at theirs;
+    neither leaves a collar."""
     xp, limit = namespace(day.last_px), day.orders.limit_px
+    buys = day.orders.side == BUY
     buffered = day.last_px * (BP + day.rules.cash_buffer_bp) // BP
     capped = xp.where(limit > 0, xp.minimum(limit, buffered), buffered)
-    protect = xp.where(day.orders.side == BUY, capped, limit)
+    protect = xp.where(buys, capped, limit)
+    for low, high in collars(day).values():
+        protect = xp.where(buys, xp.minimum(protect, high), xp.maximum(protect, low))
     ticks = day.rules.ticks_per_minor
     return Protection(protect, ceil_div(protect, ticks) * ticks)
+
+
+def collars(day: Day) -> dict[Reason, tuple[Array, Array]]:
+    """Lowest and highest price of each collar in ticks; int64 ``[..., N]``.
+
+    An order without the reference price has none: 0 and the largest price.
+    """
+    xp, rules, found = namespace(day.last_px), day.rules, {}
+    for reason, width_bp, reference in (
+        (Reason.COLLAR_CLOSE, rules.collar_close_bp, day.orders.prev_close),
+        (Reason.COLLAR_ARRIVAL, rules.collar_arrival_bp, day.arrival_px),
+    ):
+        if width_bp is not None:
+            known = reference > 0
+            high = reference * (BP + width_bp) // BP
+            low = ceil_div(reference * (BP - width_bp), BP)
+            found[reason] = (low * known, xp.where(known, high, PRICE_TICKS_MAX))
+    return found
 
 
 def through_limit(day: Day) -> Array:
@@ -73,3 +100,24 @@ def volume_qty_max(day: Day) -> Array:
     expected = orders.adv_qty * orders.profile_ppm[..., coming, :] // PPM
     allowed = expected * day.rules.participation_ppm_max // PPM
     return xp.where(orders.adv_qty > 0, allowed, xp.zeros_like(allowed) + QTY_MAX)
+
+
+def participation_qty(day: Day, ppm: Array) -> Array:
+    """What ``ppm`` of the symbol's volume since the order's start still allows; int64 ``[..., N]``.
+
+    The volume that was seen and the one expected of the coming interval: average daily volume x
+    profile, the last bar's where the average is not known.
+    """
+    xp, orders = namespace(day.last_px), day.orders
+    coming = min(day.step, day.rules.steps - 1)
+    expected = orders.adv_qty * orders.profile_ppm[..., coming, :] // PPM
+    volume = day.seen_volume + xp.where(orders.adv_qty > 0, expected, day.bar_volume)
+    # in two parts: a day's volume times a million does not fit
+    part = volume // PPM * ppm + volume % PPM * ppm // PPM
+    return at_least(part - day.cum_qty - day.working, 0)
+
+
+def most_of_volume(day: Day, style: Style) -> Array:
+    """The largest child that each order's own participation allows; int64 ``[..., N]``."""
+    xp, ppm = namespace(day.last_px), style.participation_ppm_max
+    return xp.where(ppm > 0, participation_qty(day, ppm), xp.full_like(ppm, QTY_MAX))

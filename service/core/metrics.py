@@ -36,9 +36,15 @@ def execution_gain_bp(day: Day) -> Array:
 
 
 def slippage_arrival_bp(day: Day) -> Array:
-    """Cost against the arrival price, positive when worse: -1e4 d (p - p_0) / p_0."""
+    """Cost against the arrival price, positive when worse."""
+    return slippage_bp(day, day.arrival_px)
+
+
+def slippage_bp(day: Day, price: Array) -> Array:
+    """Cost against ``price`` (ticks ``[..., N]``), positive when worse: -1e4 d (p - p_0) / p_0;
+    0 where there is no such price."""
     xp = namespace(day.cum_qty)
-    base = xp.astype(day.arrival_px, xp.float64)
+    base = xp.astype(price, xp.float64)
     cost = -BP * xp.astype(day.orders.side, xp.float64) * (average_price(day) - base)
     return xp.where(base > 0, cost / xp.where(base > 0, base, 1.0), 0.0)
 

@@ -95,7 +95,7 @@ def _basket(xp: Any, day: Day) -> dict[str, tuple[Array, Array]]:
     bought = value * (day.orders.side == BUY)
     need = xp.sum(bought, axis=-1, keepdims=True)
     sales = xp.sum(value - bought, axis=-1, keepdims=True)
-    cash = xp.asarray(day.free_cash_minor)[..., None]
+    cash = xp.asarray(day.spendable_minor)[..., None]
     own_side = xp.where(day.orders.side == BUY, need, sales)
     return {
         "cash_to_need": (cash * (cash > 0), need),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import StrEnum
+from typing import Any
 
-from service.core.units import Array
+from service.core.units import Array, check, namespace
 
 BUY = -1
 """Acquire: the paper's d = -1."""
@@ -21,6 +22,28 @@ class Proceeds(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Style:
+    """How single orders are to be worked, beside the policy; int64 ``[..., N]`` but for flags.
+
+    ``paused`` (bool): send nothing. ``best_effort`` (bool): nothing is forced out at the end.
+    ``urgency_pct`` -100..100: how far the policy's wish is moved towards the even schedule (below
+    0) or a front-loaded one (above). ``participation_ppm_min`` (best effort) and ``_max`` (hard,
+    0: none): share of the symbol's volume since the order's start, what is expected of the coming
+    interval counted. Where the last price is ``would_px`` (ticks, 0: none) or better,
+    ``would_ppm`` of what remains is wished. ``min_qty``: no smaller child, but for the rest.
+    """
+
+    paused: Array
+    best_effort: Array
+    urgency_pct: Array
+    participation_ppm_min: Array
+    participation_ppm_max: Array
+    would_px: Array
+    would_ppm: Array
+    min_qty: Array
+
+
+@dataclass(frozen=True, slots=True)
 class Orders:
     """What the portfolio manager asked for; int64 ``[..., N]``, sorted by cl_ord_id.
 
@@ -28,7 +51,7 @@ class Orders:
     decisions ``start_step..end_step`` inclusive, counted from 1; ``live`` (bool) is False for
     padding. Reference data: ``prev_close`` in ticks, ``adv_qty`` in shares a day (0: unknown),
     ``vol_ppm`` the daily volatility, ``profile_ppm`` ``[..., T, N]`` the share of the day's volume
-    by step.
+    by step. ``style`` None: every order is worked as the policy alone wants it.
     """
 
     side: Array
@@ -42,11 +65,27 @@ class Orders:
     adv_qty: Array
     vol_ppm: Array
     profile_ppm: Array
+    style: Style | None = None
 
     @property
     def window(self) -> Array:
         """Decisions in each order's window; int64 ``[..., N]``."""
         return self.end_step - self.start_step + 1
+
+
+def joined_orders(first: Orders, then: Orders) -> Orders:
+    """Both, the second behind the first; each has a style or neither has."""
+    xp = namespace(first.side)
+
+    def joined(a: Any, b: Any) -> Any:
+        if is_dataclass(a):
+            pairs = {f.name: joined(getattr(a, f.name), getattr(b, f.name)) for f in fields(a)}
+            return replace(a, **pairs)  # type: ignore[type-var]
+        return a if a is None else xp.concat([a, b], axis=-1)
+
+    check((first.style is None) == (then.style is None), "orders that are joined are of one kind")
+    both: Orders = joined(first, then)
+    return both
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +94,12 @@ class Rules:
 
     ``steps`` decisions T, ``ticks_per_minor`` ticks in one minor unit, ``cash_buffer_bp`` how far
     above the last price a buy reserves cash, and the hard limits of one child order.
+
+    Of the basket, None where there is no limit: ``cash_floor_minor`` cash that no buy touches;
+    ``gross_notional_minor_max`` value traded in the day, ``net_notional_minor_min`` and ``_max``
+    value bought less value sold, ``balance_ppm_max`` how far the completed share of one side may
+    be ahead of the other's; ``collar_close_bp`` and ``collar_arrival_bp`` how far a price may be
+    from the previous close and from the arrival price.
     """
 
     steps: int
@@ -64,3 +109,10 @@ class Rules:
     child_notional_minor_max: int
     participation_ppm_max: int
     proceeds: Proceeds = Proceeds.REPORTED
+    cash_floor_minor: int = 0
+    gross_notional_minor_max: int | None = None
+    net_notional_minor_min: int | None = None
+    net_notional_minor_max: int | None = None
+    balance_ppm_max: int | None = None
+    collar_close_bp: int | None = None
+    collar_arrival_bp: int | None = None

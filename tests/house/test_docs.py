@@ -5,11 +5,15 @@ from pathlib import Path
 
 from pydantic_core import PydanticUndefined
 
-from service.core.book import ALARMS, AlarmCode
+from service.amending import REFUSALS, Refusal
+from service.core.alarms import ALARMS, AlarmCode
+from service.core.book import ExecType
 from service.core.reasons import COMPARED, Reason
 from service.durability import SETTINGS
 from service.errors import PROBLEMS, Code
+from service.reading import schemas
 from service.settings import Settings
+from service.wire import LimitFields, OrderColumns
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -60,7 +64,7 @@ def test_settings_of_an_external_store_are_documented() -> None:
 
 
 def test_every_problem_is_documented_with_its_status() -> None:
-    rows = _rows(_page("errors.md"))
+    rows = _rows(_page("errors.md").partition("\n## ")[0])
     assert {name: int(cells[0]) for name, cells in rows.items()} == {
         code.value: status for code, (status, _) in PROBLEMS.items()
     }
@@ -85,10 +89,26 @@ def test_every_alarm_is_documented_with_its_two_numbers() -> None:
     assert all(len(cells) == 4 and all(cells) for cells in rows.values())
 
 
+def test_every_refusal_of_an_instruction_is_documented_with_its_two_numbers() -> None:
+    rows = _rows(_between(_page("errors.md"), "## Refused instructions"))
+    assert list(rows) == [refusal.value for refusal in Refusal]
+    assert set(REFUSALS) == set(Refusal)
+    assert all(len(cells) == 3 and all(cells) for cells in rows.values())
+
+
+def test_every_field_that_is_sent_has_its_fix_tag() -> None:
+    rows = set(_rows(_between(_page("fix.md"), "## Fields sent")))
+    sent = set()
+    for schema in schemas().values():
+        sent |= set(schema.get("properties", {}))  # an enumeration has none
+    limits = set(LimitFields.model_fields) | {"exchange", "date", "step_minutes", "times", "end"}
+    assert rows == sent - limits | set(OrderColumns.model_fields)
+
+
 def test_codes_that_the_interface_names_exist() -> None:
     known = {*Code, *Reason, *AlarmCode}
     words = set(re.findall(r"`(?:\d{3} )?([A-Z]+_[A-Z_]+)`", _page("api.md")))
-    others = {"PARTIAL_FILL", "DONE_FOR_DAY"}
+    others = {"PARTIAL_FILL", "DONE_FOR_DAY", "BEST_EFFORT", *ExecType}
     assert words - others <= known
 
 

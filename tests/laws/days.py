@@ -9,7 +9,7 @@ import numpy as np
 from service.core.day import Day, open_day
 from service.core.limits import CHILD_NOTIONAL_MINOR_MAX, CHILD_QTY_MAX, PARTICIPATION_PPM_MAX
 from service.core.market import Snapshot, opening
-from service.core.orders import BUY, SELL, Orders, Proceeds, Rules
+from service.core.orders import BUY, SELL, Orders, Proceeds, Rules, Style
 from service.core.units import PPM
 
 
@@ -46,6 +46,25 @@ def random_orders(rng: np.random.Generator, shape: Shape) -> Orders:
         adv_qty=rng.choice([0, 10, 100_000], size),
         vol_ppm=rng.integers(1_000, 60_000, size),
         profile_ppm=profile,
+        style=random_style(rng, size) if rng.random() < 0.5 else None,
+    )
+
+
+def random_style(rng: np.random.Generator, size: tuple[int, int]) -> Style:
+    """Styles of every kind, most of them off."""
+
+    def sometimes(*values: int) -> np.ndarray:
+        return np.where(rng.random(size) < 0.3, rng.choice(values, size), 0)
+
+    return Style(
+        paused=rng.random(size) < 0.1,
+        best_effort=rng.random(size) < 0.2,
+        urgency_pct=sometimes(-100, -30, 1, 50, 100),
+        participation_ppm_min=sometimes(1, 50_000, PPM),
+        participation_ppm_max=sometimes(1, 50_000, PPM),
+        would_px=sometimes(9_000, 500_000, 2_000_000),
+        would_ppm=rng.choice([1, 300_000, PPM], size),
+        min_qty=sometimes(1, 10, 500),
     )
 
 
@@ -59,7 +78,18 @@ def random_rules(rng: np.random.Generator, steps: int) -> Rules:
         child_notional_minor_max=int(rng.choice([100_000, CHILD_NOTIONAL_MINOR_MAX])),
         participation_ppm_max=int(rng.choice([50_000, PARTICIPATION_PPM_MAX])),
         proceeds=Proceeds.REPORTED,
+        cash_floor_minor=int(rng.choice([0, 0, 100_000])),
+        gross_notional_minor_max=_perhaps(rng, 50_000, 5_000_000),
+        net_notional_minor_min=_perhaps(rng, 0, -100_000),
+        net_notional_minor_max=_perhaps(rng, 0, 100_000),
+        balance_ppm_max=_perhaps(rng, 10_000, 300_000),
+        collar_close_bp=_perhaps(rng, 1, 5_000),
+        collar_arrival_bp=_perhaps(rng, 1, 200),
     )
+
+
+def _perhaps(rng: np.random.Generator, *values: int) -> int | None:
+    return int(rng.choice(values)) if rng.random() < 0.25 else None
 
 
 def random_day(rng: np.random.Generator, shape: Shape) -> Day:

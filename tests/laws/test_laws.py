@@ -18,8 +18,9 @@ from service.core.fills import paper_fills
 from service.core.limits import protection
 from service.core.market import Snapshot
 from service.core.observe import Observation, observe
-from service.core.orders import SELL
+from service.core.orders import SELL, Orders, Style
 from service.core.policy import Intent
+from service.core.style import styled
 from tests.laws.days import (
     Shape,
     convert,
@@ -39,7 +40,8 @@ Step = tuple[Day, Observation, Decision, Day]
 def decide_on(day: Day, snapshot: Snapshot, wish: Any) -> Step:
     seen = mark(day, snapshot)
     observation = observe(seen)
-    choice = allocate(seen, wish, protection(seen))
+    asked, stages = styled(seen, wish)
+    choice = allocate(seen, asked, protection(seen), stages)
     after = place(seen, choice.child_qty, choice.protect_px, choice.reserve_minor, choice.cut)
     return seen, observation, choice, after
 
@@ -140,7 +142,7 @@ def _pad(value: Any, orders: int, slots: int) -> Any:
     changes = {}
     for name in value.__dataclass_fields__:
         part = getattr(value, name)
-        if isinstance(part, np.ndarray) or name == "orders":
+        if isinstance(part, np.ndarray | Orders | Style):
             changes[name] = _pad(part, orders, slots)
     padded = replace(value, **changes)
     if hasattr(padded, "lot"):  # a dead slot still has a lot, or nothing could be rounded
@@ -180,7 +182,7 @@ def _permuted(value: Any, order: list[int]) -> Any:
         part = getattr(value, name)
         if isinstance(part, np.ndarray) and part.ndim >= 2:
             changes[name] = part[..., order]
-        elif name == "orders":
+        elif isinstance(part, Orders | Style):
             changes[name] = _permuted(part, order)
     return replace(value, **changes)
 

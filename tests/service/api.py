@@ -22,7 +22,7 @@ import numpy as np
 import structlog
 
 from service import auth
-from service.app import create_app
+from service.app import Tracing, create_app
 from service.commits import MemoryStore, Store
 from service.core.baselines import BASELINES
 from service.core.contract import ACTIONS
@@ -166,6 +166,7 @@ class Api:
     store: Any = field(default_factory=MemoryStore)
     policies: dict[str, Installed] = field(default_factory=installed)
     options: Json = field(default_factory=dict)
+    tracing: Tracing | None = None
 
     def __enter__(self) -> Api:
         quiet = structlog.make_filtering_bound_logger(logging.CRITICAL)
@@ -181,7 +182,7 @@ class Api:
 
     def _start(self) -> None:
         self.settings = Settings(**self.options)
-        self.app = create_app(self.settings, self.store, self.policies, keyring())
+        self.app = create_app(self.settings, self.store, self.policies, keyring(), self.tracing)
         lifespan = self.app.router.lifespan_context(self.app)
         self.parts = dict(self._runner.run(lifespan.__aenter__()))
         self._stack.callback(lambda: self._runner.run(lifespan.__aexit__(None, None, None)))
@@ -270,6 +271,10 @@ class Api:
         reply = self.call("GET", f"/v1/days/{day_id}")
         assert reply.status == 200, reply.body
         return reply.json
+
+    def instruct(self, instruction_id: str, day_id: str = "d", **body: Any) -> Reply:
+        body = {"instruction_id": instruction_id, **body}
+        return self.call("POST", f"/v1/days/{day_id}/instructions", body)
 
     def trading(self, state: str, **more: Any) -> Reply:
         return self.call("PUT", "/v1/state", {"state": state}, **more)

@@ -16,6 +16,7 @@ from service import auth
 from service.app import Unsafe
 from service.commits import MemoryStore, StoreUnavailable
 from service.errors import Code, Problem
+from service.wire import COMMANDS
 from tests.service.api import (
     ADMIN,
     DESK,
@@ -38,6 +39,8 @@ CALLS: list[tuple[str, str, Any, str]] = [
     ("POST", "/v1/days/d/steps/2", step(2), "trade"),
     ("GET", "/v1/days/d/steps/1", None, "observe"),
     ("POST", "/v1/days/d/executions", {"executions": [fill("e", "A/1", 1)]}, "trade"),
+    ("POST", "/v1/days/d/instructions", {"instruction_id": "i", "pause": ["A"]}, "trade"),
+    ("PUT", "/v1/days/d/state", {"state": "ACTIVE"}, "halt"),
     ("POST", "/v1/days/d/close", {}, "trade"),
     ("GET", "/v1/days/d/report", None, "observe"),
     ("PUT", "/v1/state", {"state": "ACTIVE"}, "halt"),
@@ -372,7 +375,7 @@ def test_the_document_describes_every_body(api: Api) -> None:
                 continue
             content = operation["requestBody"]["content"]["application/json"]
             found.add(content["schema"]["$ref"].rpartition("/")[2])
-    assert found == {"OpenDay", "Step", "ExecutionBatch", "Close", "TradingState"}
+    assert found == {model.__name__ for model in COMMANDS}
     references = re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document))
     assert set(references) <= set(schemas)
     for name in found:

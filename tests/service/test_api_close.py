@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tests.service.api import (
     Api,
     Json,
+    Reply,
     assert_problem,
     bars,
     day,
@@ -314,3 +316,71 @@ def test_executions_and_bars_of_the_last_interval_count(api: Api) -> None:
     report = closed(api, {"executions": [fill("e", "A", 100, 10.1)], "snapshot": one(vwap=10.0)})
     assert row(report, "A")["twap_px"] == 10.0
     assert row(report, "A")["eg_bp"] == pytest.approx(-100.0)
+
+
+# after the trade
+
+
+def traded(api: Api) -> Json:
+    """Two decisions of four: A buys 25 at 10.00, B sells 50 at 10.10 and 50 at 10.20.
+
+    Intervals at 10.10 with 1,000 shares and at 10.20 with 3,000; cash cuts A in both.
+    """
+    body = day(order("A", "BUY", 200), order("B", "SELL", 200), cash_minor=25_250)
+    assert api.open(body).status == 200
+    first = api.step(1, step(1)).json
+    assert first["orders"]["child_qty"] == [25, 50]  # cash pays for 25 at 10.10
+    bar = bars(px=10.1, volume=[1_000, 1_000])
+    filled = [fill("a", "A/1", 25, 10.0), fill("b", "B/1", 50, 10.1)]
+    second = api.step(2, step(2, bar, *filled)).json
+    assert second["orders"]["child_qty"] == [49, 50]  # of 75, at 10.21
+    last = bars(px=10.2, volume=[3_000, 3_000])
+    return closed(api, {"snapshot": last, "executions": [fill("c", "B/2", 50, 10.2)]})
+
+
+def test_a_report_measures_against_every_usual_price(api: Api) -> None:
+    report = traded(api)
+    prices = [row(report, "A")[f"{name}_px"] for name in ("arrival", "twap", "vwap", "close")]
+    assert prices == [10.0, 10.15, 10.175, 10.2]
+    sale = row(report, "B")
+    assert (sale["avg_px"], sale["participation_pct"], sale["filled_pct"]) == (10.15, 2.5, 50.0)
+    # half of it is not filled and marked at 10.20: 10.175 on average
+    slippage = [sale[f"slippage_{name}_bp"] for name in ("arrival", "vwap", "close")]
+    assert slippage == pytest.approx([-175.0, 0.0, 24.509804], abs=1e-5)
+    # the fills alone: 25 bought at 10.00, 100 sold at 10.15 on average
+    assert report["traded_minor"] == 25_000 + 101_500
+    assert report["cost_minor"] == {"arrival": -1_500, "twap": -375, "vwap": -188, "close": 0}
+
+
+def test_a_report_prices_what_safety_cut(api: Api) -> None:
+    report = traded(api)
+    assert [row(report, name)["conflict_steps"] for name in "AB"] == [2, 0]
+    # 25 shares would have cost 10.10 and 26 would have cost 10.20, against a TWAP of 10.15
+    cost = 51 * 1_015 - (25 * 1_010 + 26 * 1_020)
+    assert report["cuts"] == [{"code": "CASH", "cl_ord_id": "A", "cut_qty": 51, "cost_minor": cost}]
+
+
+def test_a_report_is_a_table_too(api: Api) -> None:
+    report = traded(api)
+    text = api.call("GET", "/v1/days/d/report?format=csv")
+    assert (text.status, text.headers["content-type"]) == (200, "text/csv; charset=utf-8")
+    names, *rows = [line.split(",") for line in text.body.decode().splitlines()]
+    assert [dict(zip(names, r, strict=True))["avg_px"] for r in rows] == ["10.0", "10.15"]
+    parquet = pytest.importorskip("pyarrow.parquet")
+    file = api.call("GET", "/v1/days/d/report?format=parquet")
+    table = parquet.read_table(io.BytesIO(file.body)).to_pydict()
+    assert table["eg_bp"] == report["orders"]["eg_bp"]
+    assert_problem(api.call("GET", "/v1/days/d/report?format=xml"), 422, "BAD_FIELD")
+
+
+def test_what_a_report_sums_up_survives_restarts(api: Api) -> None:
+    with Api() as other:
+        expected = traded(other)
+    whole = api.step
+
+    def restarted(*told: Any, **more: Any) -> Reply:
+        api.restart()
+        return whole(*told, **more)
+
+    api.step = restarted  # type: ignore[method-assign]
+    assert traded(api) == expected

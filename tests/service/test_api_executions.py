@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from service.atoms import REFERENCES_MAX
 from service.core.units import QTY_MAX
 from tests.service.api import (
     Api,
@@ -443,3 +444,116 @@ def test_a_fill_of_a_child_that_was_never_sent_is_refused(api: Api) -> None:
     api.step(1, step(1, halted))
     reply = api.report([fill("e", "A/1", 5)])
     assert (reply.status, reply.code) == (422, "BAD_EXECUTION")
+
+
+# busts and corrections (FIX ExecType H and G)
+
+
+def undo(exec_id: str, ref: str, child: str = "A/1") -> Json:
+    return end(exec_id, child, "TRADE_CANCEL") | {"exec_ref_id": ref}
+
+
+def correct(exec_id: str, ref: str, qty: int, px: float, child: str = "A/1") -> Json:
+    return fill(exec_id, child, qty, px, "TRADE_CORRECT") | {"exec_ref_id": ref}
+
+
+def cash_of(api: Api) -> int:
+    cash: int = api.state()["cash"]["cash_minor"]
+    return cash
+
+
+def test_a_busted_fill_works_again_while_its_child_does(at_work: Api) -> None:
+    booked(at_work, fill("e", "A/1", 100, 10.05))
+    answer = booked(at_work, undo("u", "e"))
+    assert answer["alarms"] == [
+        {"code": "TRADE_CANCELED", "cl_ord_id": "A", "exec_id": "u", "observed": 100, "limit": 100}
+    ]
+    assert numbers(at_work, "A") == (0, 250, 1_000, 0)
+    assert cash_of(at_work) == OPENING_CASH
+
+
+@pytest.mark.parametrize("named", ["A", "A/1"])
+def test_a_busted_fill_of_a_child_that_is_done_is_traded_again(at_work: Api, named: str) -> None:
+    booked(at_work, fill("e", named, 250, 10.05, "FILL"))
+    assert booked(at_work, undo("u", "e", named))["alarms"][0]["limit"] == 0
+    assert numbers(at_work, "A") == (0, 0, 1_000, 0)
+    reply = at_work.step(2, step(2)).json
+    assert row(reply, "A")["child_qty"] == 500
+
+
+def test_a_corrected_fill_has_its_new_size_and_price(at_work: Api) -> None:
+    booked(at_work, fill("e", "A/1", 100, 10.05))
+    answer = booked(at_work, correct("c", "e", 80, 10.0))
+    assert [(a["code"], a["observed"], a["limit"]) for a in answer["alarms"]] == [
+        ("TRADE_CORRECTED", 80, 100)
+    ]
+    assert numbers(at_work, "A") == (80, 170, 920, 0)
+    assert cash_of(at_work) == OPENING_CASH - 80_000
+
+
+def test_a_correction_is_corrected_and_undone_by_its_own_name(at_work: Api) -> None:
+    booked(at_work, fill("e", "A/1", 100))
+    booked(at_work, correct("c1", "e", 90, 10.0))
+    refused(at_work, [correct("c2", "e", 80, 10.0)])
+    booked(at_work, correct("c2", "c1", 80, 10.0))
+    booked(at_work, undo("u", "c2"))
+    assert numbers(at_work, "A") == (0, 250, 1_000, 0)
+    refused(at_work, [undo("u2", "c2")])
+
+
+def test_a_fill_and_its_bust_in_one_request(at_work: Api) -> None:
+    answer = booked(at_work, fill("e", "A/1", 100), undo("u", "e"), fill("f", "A/1", 50))
+    assert answer["result"] == ["BOOKED"] * 3
+    assert numbers(at_work, "A") == (50, 200, 950, 0)
+    refused(at_work, [undo("v", "e")])
+
+
+def test_a_bust_that_is_sent_twice_is_booked_once(at_work: Api) -> None:
+    booked(at_work, fill("e", "A/1", 100))
+    booked(at_work, undo("u", "e"))
+    again = booked(at_work, undo("u", "e"), fill("e", "A/1", 100), fill("g", "A/1", 10))
+    assert again["result"] == ["DUPLICATE", "DUPLICATE", "BOOKED"]
+    assert numbers(at_work, "A") == (10, 240, 990, 0)
+
+
+def test_a_bust_of_a_sale_whose_cash_is_spent_is_alarmed(api: Api) -> None:
+    poor = day(order("A", "BUY", 600), order("B", "SELL", 600), cash_minor=0)
+    assert api.open(poor).status == 200
+    assert api.step(1, step(1)).status == 200
+    sold = fill("s", "B/1", 150)
+    assert row(api.step(2, step(2, None, sold)).json, "A")["child_qty"] > 0
+    answer = booked(api, undo("u", "s", "B/1"))
+    assert alarms(answer) == ["TRADE_CANCELED", "CASH_BREACH"]
+    assert api.state()["trading"] == "REDUCING"
+
+
+def test_a_bust_after_the_close_is_a_fact_too(at_work: Api) -> None:
+    booked(at_work, fill("e", "A/1", 100))
+    assert at_work.close().status == 200
+    assert alarms(booked(at_work, undo("u", "e"))) == ["TRADE_CANCELED", "AFTER_CLOSE"]
+    assert numbers(at_work, "A")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        undo("u", "nothing"),
+        undo("u", "e", "B/1"),
+        undo("u", "x"),
+        end("u", "A/1", "TRADE_CANCEL"),
+        fill("u", "A/1", 1, 10.0, "TRADE_CORRECT"),
+        fill("u", "A/1", 1) | {"exec_ref_id": "e"},
+        undo("u", "e") | {"last_qty": 100, "last_px": 10.0},
+    ],
+)
+def test_a_bust_names_a_fill_of_its_order(at_work: Api, wrong: Json) -> None:
+    booked(at_work, fill("e", "A/1", 100), end("x", "B/1"))
+    refused(at_work, [wrong])
+
+
+def test_so_many_references_in_a_request_and_no_more(at_work: Api) -> None:
+    def references(count: int) -> list[Json]:
+        return [undo(f"u{n}", f"r{n}") for n in range(count)]
+
+    refused(at_work, references(REFERENCES_MAX))
+    refused(at_work, references(REFERENCES_MAX + 1), "BAD_FIELD")

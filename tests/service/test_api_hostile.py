@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from service.wire import EXECUTIONS_MAX, PARTS_MAX
+from service.atoms import EXECUTIONS_MAX
+from service.reading import PARTS_MAX
 from tests.service.api import (
     Api,
     Json,

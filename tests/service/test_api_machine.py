@@ -59,6 +59,8 @@ class Model:
     protect: dict[str, float | None] = field(default_factory=lambda: dict.fromkeys(NAMES))
     children: list[Child] = field(default_factory=list)
     ever: list[str] = field(default_factory=list)
+    canceled: set[str] = field(default_factory=set)
+    paused: set[str] = field(default_factory=set)
     breached: bool = False
     low: int = 0
     step: int = 0
@@ -112,6 +114,19 @@ class Model:
             raised.append("PROTECT_BREACH")
         return raised + ["LATE_FILL"] * (qty > 0)
 
+    def unbook(self, trade: Json) -> int:
+        """Take a fill back; how many of its shares are working again."""
+        child_id = trade.get("child_id")
+        name = child_id.partition("/")[0] if child_id else trade["cl_ord_id"]
+        named = [c for c in self.children if c.name == name and child_id in (None, c.id)]
+        qty = trade["last_qty"]
+        money = Fraction(str(trade["last_px"])) * qty * 100
+        self.cash -= -ceil(money) if self.side[name] == "BUY" else floor(money)
+        self.cum[name] -= qty
+        if named:
+            named[0].qty += qty
+        return qty if named else 0
+
     def book_all(self, executions: list[Json]) -> list[str]:
         """Apply the facts of one request, with the alarms that only their sum shows."""
         over = {n: max(self.cum[n] + self.working(n) - self.target[n], 0) for n in NAMES}
@@ -139,6 +154,7 @@ class DayMachine(RuleBasedStateMachine):
         self.api.restart(MemoryStore())
         self.sent: list[tuple[str, str, bytes, bytes]] = []
         self.booked: list[Json] = []
+        self.trades: list[Json] = []
         self.count = 0
         self.trading = "ACTIVE"
 
@@ -158,6 +174,11 @@ class DayMachine(RuleBasedStateMachine):
         reply = act()
         assert (reply.status, reply.code) == (status, code), reply.body
         assert self.api.call("GET", "/v1/days/d").body == before
+
+    def note(self, told: list[Json]) -> None:
+        """Remember what was booked, for duplicates and busts."""
+        self.booked += told
+        self.trades += [e for e in told if e["exec_type"] == "TRADE"]
 
     def fresh_id(self) -> str:
         self.count += 1
@@ -213,7 +234,7 @@ class DayMachine(RuleBasedStateMachine):
         snapshot = bars(SYMBOLS, **columns, status=status)
         raised = model.book_all(told)
         answer = self.command("POST", f"/steps/{n}", step(n, snapshot, *told)).json
-        self.booked += told
+        self.note(told)
         assert sorted(alarms(answer)) == sorted(raised)
         free = model.cash - model.reserved
         spent = self.take(answer, n, dict(zip(NAMES, px, strict=True)), halted)
@@ -230,7 +251,7 @@ class DayMachine(RuleBasedStateMachine):
         for name, qty, protect in fresh:
             assert 0 <= qty <= model.remaining(name)
             assert qty % model.lot[name] == 0 or qty == model.remaining(name)
-            if answer["trading"] == "HALTED" or name == halted:
+            if answer["trading"] == "HALTED" or name in {halted, *model.paused, *model.canceled}:
                 assert qty == 0
             if answer["trading"] == "REDUCING" and model.side[name] == "BUY":
                 assert qty == 0
@@ -261,7 +282,7 @@ class DayMachine(RuleBasedStateMachine):
         told = data.draw(st.lists(self.executions(), min_size=1, max_size=3))
         raised = self.model.book_all(told) + ["AFTER_CLOSE"] * self.model.closed
         answer = self.command("POST", "/executions", {"executions": told}).json
-        self.booked += told
+        self.note(told)
         assert sorted(alarms(answer)) == sorted(raised)
         assert answer["result"] == ["BOOKED"] * len(told)
 
@@ -275,6 +296,68 @@ class DayMachine(RuleBasedStateMachine):
         answer = self.command("POST", "/executions", {"executions": told}).json
         assert "PROTECT_BREACH" not in alarms(answer)
         assert sorted(alarms(answer)) == sorted(raised + ["AFTER_CLOSE"] * self.model.closed)
+
+    @precondition(lambda self: bool(self.trades))
+    @rule(data=st.data())
+    def bust(self, data: st.DataObject) -> None:
+        trade, model = data.draw(st.sampled_from(self.trades)), self.model
+        self.trades.remove(trade)
+        free = model.cash - model.reserved
+        place = trade.get("child_id") or trade["cl_ord_id"]
+        told = end(self.fresh_id(), place, "TRADE_CANCEL") | {"exec_ref_id": trade["exec_id"]}
+        working = model.unbook(trade)
+        answer = self.command("POST", "/executions", {"executions": [told]}).json
+        assert (answer["alarms"][0]["code"], answer["alarms"][0]["limit"]) == (
+            "TRADE_CANCELED",
+            working,
+        )
+        model.low, after = min(model.low, model.cash), model.cash - model.reserved
+        model.breached |= after < 0
+        assert ("CASH_BREACH" in alarms(answer)) == (after < min(free, 0))
+        again = end(self.fresh_id(), place, "TRADE_CANCEL") | {"exec_ref_id": trade["exec_id"]}
+        self.unchanged(lambda: self.api.report([again]), 422, "BAD_EXECUTION")
+
+    def instruct(self, **body: Any) -> None:
+        body = {"instruction_id": self.fresh_id(), **body}
+        if self.model.closed:
+            act = lambda: self.api.call("POST", "/v1/days/d/instructions", body)  # noqa: E731
+            return self.unchanged(act, 409, "DAY_CLOSED")
+        self.command("POST", "/instructions", body)
+        return None
+
+    def instructable(self) -> list[str]:
+        return [name for name in NAMES if name not in self.model.canceled]
+
+    @precondition(instructable)
+    @rule(data=st.data(), pauses=st.booleans())
+    def pause(self, data: st.DataObject, pauses: bool) -> None:
+        name = data.draw(st.sampled_from(self.instructable()))
+        self.instruct(**{"pause" if pauses else "resume": [name]})
+        if not self.model.closed:
+            (self.model.paused.add if pauses else self.model.paused.discard)(name)
+
+    @precondition(instructable)
+    @rule(data=st.data(), lots=st.integers(0, 80))
+    def amend(self, data: st.DataObject, lots: int) -> None:
+        name, model = data.draw(st.sampled_from(self.instructable())), self.model
+        done = model.cum[name] + model.working(name)
+        qty = max(lots, 1) * model.lot[name]
+        amend = [{"cl_ord_id": name, "order_qty": qty}]
+        if qty < done and not model.closed:
+            act = lambda: self.api.instruct(self.fresh_id(), amend=amend)  # noqa: E731
+            self.unchanged(act, 409, "INSTRUCTIONS_REFUSED")
+        else:
+            self.instruct(amend=amend)
+            model.target[name] = model.target[name] if model.closed else qty
+
+    @precondition(instructable)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        name, model = data.draw(st.sampled_from(self.instructable())), self.model
+        self.instruct(cancel=[name])
+        if not model.closed:
+            model.canceled.add(name)
+            model.target[name] = model.cum[name] + model.working(name)
 
     @precondition(lambda self: bool(self.booked))
     @rule(data=st.data())
@@ -332,7 +415,8 @@ class DayMachine(RuleBasedStateMachine):
         for at, name in enumerate(NAMES):
             short = max(self.model.target[name] - self.model.cum[name], 0)
             assert report["orders"]["shortfall_qty"][at] == short
-            assert (report["orders"]["shortfall_reason"][at] is None) == (short == 0)
+            complete = short == 0 and name not in self.model.canceled
+            assert (report["orders"]["shortfall_reason"][at] is None) == complete
 
     # what always holds
 
@@ -363,7 +447,7 @@ class DayMachine(RuleBasedStateMachine):
 
 
 DayMachine.TestCase.settings = settings(
-    max_examples=40,
+    max_examples=60,
     stateful_step_count=25,
     deadline=None,
     phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from service.atoms import CASH_OPEN_MINOR_MAX, HOLDING_MAX, SYMBOLS_MAX
 from service.core.contract import LOT_MAX, N_MAX, STEPS_MAX
 from service.core.units import CASH_MINOR_MAX, PRICE_TICKS_MAX, QTY_MAX
-from service.wire import CASH_OPEN_MINOR_MAX, HOLDING_MAX, SYMBOLS_MAX
 from tests.service.api import (
     Api,
     Json,
@@ -68,15 +68,21 @@ def test_a_day_is_opened_and_says_what_it_understood(api: Api) -> None:
         "working_qty": 0,
         "leaves_qty": 1_000,
         "overfill_qty": 0,
+        "version": 1,
+        "ord_status": "NEW",
+        "canceled_qty": 0,
+        "limit_px": None,
+        "start_step": 1,
+        "end_step": 4,
     }
     assert api.state() == answer
 
 
 def test_the_policy_is_iac_when_none_is_named() -> None:
     from service.desk import Installed
-    from tests.service.api import FAKES
+    from tests.service.api import FAKES, installed
 
-    policies = {"iac": Installed(FAKES["talking"], {"name": "iac"})}
+    policies = {"iac": Installed(FAKES["talking"], installed()["talking"].model)}
     body = day()
     del body["policy"]
     with Api(policies=policies) as api:

@@ -16,6 +16,7 @@ from service.core.observe import Observation
 from service.core.policy import Intent
 from tests.service.api import (
     ADMIN,
+    DESK,
     FAKES,
     OTHER,
     Api,
@@ -111,6 +112,28 @@ def test_a_clients_halt_is_its_own_and_the_services_is_everyones(api: Api) -> No
     assert decided(api, 2, day_id="mine")["trading"] == "REDUCING"
     reply = api.step(1, step(1), "theirs", key=OTHER)
     assert reply.json["trading"] == "HALTED"  # the stricter one
+
+
+def test_a_day_has_a_state_of_its_own(api: Api) -> None:
+    for day_id in ("one", "other"):
+        assert api.open(day(), day_id).status == 200
+    halt = api.call("PUT", "/v1/days/one/state", {"state": "HALTED"})
+    assert (halt.status, halt.json) == (200, {"state": "HALTED"})
+    with Api(store=api.store) as later:  # another process over the same store
+        assert decided(later, 1, day_id="one")["orders"]["child_qty"] == [0, 0]
+        assert decided(later, 1, day_id="other")["orders"]["child_qty"] == [250, 150]
+        later.trading("REDUCING")
+        assert later.state("one")["trading"] == "HALTED"  # the stricter one
+        assert later.call("PUT", "/v1/days/one/state", {"state": "ACTIVE"}).status == 200
+        assert decided(later, 2, day_id="one")["orders"]["child_qty"] == [0, 300]
+
+
+def test_a_halt_of_a_day_that_is_not_there_halts_nothing_and_says_so(api: Api) -> None:
+    assert api.open(day(), "mine").status == 200
+    for day_id, key in (("typo", DESK), ("mine", OTHER)):
+        reply = api.call("PUT", f"/v1/days/{day_id}/state", {"state": "HALTED"}, key=key)
+        assert_problem(reply, 404, "DAY_NOT_FOUND")
+    assert api.state("mine")["trading"] == "ACTIVE"
 
 
 def test_a_halt_outlives_the_process(api: Api) -> None:

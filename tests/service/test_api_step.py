@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from service.atoms import SYMBOLS_MAX
 from service.core.contract import ACTIONS
 from service.core.units import CASH_MINOR_MAX, PRICE_TICKS_MAX, QTY_MAX
-from service.wire import SYMBOLS_MAX
 from tests.service.api import (
     Api,
     Json,
@@ -69,6 +69,7 @@ def test_a_step_answers_a_child_for_every_open_order(opened: Api) -> None:
         "working_qty": 250,
         "leaves_qty": 1_000,
         "overfill_qty": 0,
+        "version": 1,
         "child_id": "A/1",
         "child_qty": 250,
         "protect_px": 10.1,

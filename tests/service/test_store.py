@@ -109,7 +109,7 @@ def test_a_commit_on_another_sequence_is_stale(run: Run, expected_seq: int) -> N
     run(scenario)
 
 
-@pytest.mark.parametrize("scope", ["client", "*"])
+@pytest.mark.parametrize("scope", ["client", "client/day", "*"])
 def test_a_decision_made_before_a_halt_is_not_written(run: Run, scope: str) -> None:
     async def scenario(store: c.Store) -> None:
         await store.set_state(scope, c.HALTED)
@@ -139,7 +139,8 @@ def test_the_stricter_of_client_and_global_state_counts(
 def test_an_unknown_state_counts_as_halted(valkey: EmbeddedValkey) -> None:
     async def scenario() -> None:
         async with emptied(valkey) as store:
-            for key in ("concord:state:client", "concord:state:*"):
+            for scope in ("client", "client/day", "*"):
+                key = c.state_key(scope)
                 await store._call("SET", key, "halted")
                 assert (await store.load("client", "day", [])).state == c.HALTED
                 assert await store.commit(commit()) == c.StateMoved(c.HALTED)
@@ -154,8 +155,12 @@ def test_values_that_could_name_another_key_are_refused(run: Run) -> None:
         for client, day in [("*", "d"), ("a/b", "d"), ("a", "d}"), ("", "d"), ("a" * 65, "d")]:
             with pytest.raises(ValueError, match="ids are"):
                 await store.load(client, day, [])
-        with pytest.raises(ValueError, match="scope"):
-            await store.set_state("a b", c.HALTED)
+        for scope in ("a b", ""):
+            with pytest.raises(ValueError, match="scope"):
+                await store.set_state(scope, c.HALTED)
+        for scope in ("a/b c", "a/b/c", "*/day", "/day"):
+            with pytest.raises(ValueError, match="ids are"):
+                await store.set_state(scope, c.HALTED)
         with pytest.raises(ValueError, match="trading state"):
             await store.set_state("*", "halted")
 
@@ -193,7 +198,8 @@ _commits = st.builds(
     state=st.sampled_from(c.STATES),
     fields=st.dictionaries(st.just("day"), st.binary(max_size=3)),
 )
-_states = st.tuples(st.sampled_from(["client", "*"]), st.sampled_from(c.STATES))
+_scopes = st.sampled_from(["client", "client/day", "client/other", "*"])
+_states = st.tuples(_scopes, st.sampled_from(c.STATES))
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,0 +1,125 @@
+"""What a manager changes during the day: cancel, pause, resume, amend, add.
+
+Imports amending, ordering, opening, live, wire, errors and the core. An instruction is carried out
+whole or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from service.amending import (
+    Draft,
+    Refusal,
+    Refused,
+    amend,
+    cancel,
+    draft_of,
+    expect,
+    named_orders,
+    pause,
+    raise_refused,
+)
+from service.core.contract import N_MAX
+from service.core.day import admit, instruct
+from service.core.orders import Orders, Style
+from service.errors import Code, Problem
+from service.live import LiveDay, numbered
+from service.opening import check_gross, check_holdings
+from service.ordering import orders_of, plain_style
+from service.tally import widened
+from service.wire import Instructions
+
+
+def instructed(live: LiveDay, body: Instructions) -> tuple[LiveDay, np.ndarray]:
+    """The day as instructed, and the numbers of the orders that were named; raises
+    INSTRUCTIONS_REFUSED and leaves everything as it was."""
+    draft = draft_of(live)
+    expect(draft, body)
+    for order in named_orders(draft, body.cancel):
+        cancel(draft, order)
+    for names, paused in ((body.pause, True), (body.resume, False)):
+        for order in named_orders(draft, names):
+            pause(draft, order, paused)
+    for told in body.amend:
+        for order in named_orders(draft, [told.cl_ord_id]):
+            amend(draft, order, told)
+    _check_new(draft, body)
+    raise_refused(draft.refused)
+    after = _changed(draft)
+    if body.add is not None:
+        after = _added(after, body)
+    check_gross(after.day.rules, after.day.orders)
+    check_holdings(after.terms.holdings, after.terms.symbols, after.day.orders)
+    fresh = range(len(live.terms.symbols), len(after.terms.symbols))
+    return after, np.array(sorted(draft.touched | set(fresh)), dtype=np.int64)
+
+
+def _check_new(draft: Draft, body: Instructions) -> None:
+    if body.add is None:
+        return
+    known, n = draft.live.numbers, len(draft.live.numbers) + len(body.add.cl_ord_id)
+    if n > N_MAX:
+        raise Problem(Code.TOO_MANY_ORDERS, f"a day has at most {N_MAX} orders, these make {n}")
+    draft.refused += [
+        Refused(Refusal.ORDER_EXISTS, name) for name in body.add.cl_ord_id if name in known
+    ]
+
+
+def _changed(draft: Draft) -> LiveDay:
+    live, touched = draft.live, sorted(draft.touched)
+    style = None if _is_plain(draft.style) else Style(**draft.style)
+    orders = replace(live.day.orders, **draft.orders, style=style)
+    version = live.version.copy()
+    version[touched] += 1
+    return live.after(instruct(live.day, orders), version=version, canceled_qty=draft.canceled_qty)
+
+
+def _is_plain(style: Mapping[str, np.ndarray]) -> bool:
+    plain = plain_style(len(style["paused"]))
+    return all(np.array_equal(column, getattr(plain, name)) for name, column in style.items())
+
+
+def _added(live: LiveDay, body: Instructions) -> LiveDay:
+    """The day with new orders behind those that it has; their windows begin now at the earliest."""
+    columns, day, terms = body.add, live.day, live.terms
+    if columns is None:
+        return live
+    ids, steps = columns.cl_ord_id, day.rules.steps
+    rank = sorted(range(len(ids)), key=ids.__getitem__)
+    more = orders_of(columns, body.reference, rank, steps, first_step=day.step + 1)
+    before, more = _of_one_kind(day.orders, more)
+    symbols = tuple(columns.symbol[i] for i in rank)
+    names = terms.cl_ord_ids + tuple(ids[i] for i in rank)
+    terms = replace(terms, cl_ord_ids=names, symbols=terms.symbols + symbols)
+    wider = np.zeros((steps, len(ids)), dtype=np.bool_)
+    return replace(
+        live,
+        terms=terms,
+        day=admit(replace(day, orders=before), more),
+        blocked=_longer(live.blocked, len(ids), 0),
+        sent=np.concatenate([live.sent, wider], axis=1),
+        loosest_px=_longer(live.loosest_px, len(ids), 0),
+        version=_longer(live.version, len(ids), 1),
+        canceled_qty=_longer(live.canceled_qty, len(ids), -1),
+        tally=widened(live.tally, len(ids)),
+        numbers=numbered(names),
+    )
+
+
+def _of_one_kind(a: Orders, b: Orders) -> tuple[Orders, Orders]:
+    """Both with a style, or both without."""
+    if (a.style is None) == (b.style is None):
+        return a, b
+    one, other = (
+        orders if orders.style else replace(orders, style=plain_style(orders.side.size))
+        for orders in (a, b)
+    )
+    return one, other
+
+
+def _longer(column: np.ndarray, more: int, value: int) -> np.ndarray:
+    return np.concatenate([column, np.full(more, value, dtype=column.dtype)])

@@ -1,0 +1,59 @@
+"""The orders of a report as a table, for spreadsheets and data frames. Imports errors; pyarrow
+only where a Parquet file is asked for.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+import orjson
+
+from service.errors import Code, Problem
+
+MEDIA_TYPES = {
+    "json": "application/json",
+    "csv": "text/csv; charset=utf-8",
+    "parquet": "application/vnd.apache.parquet",
+}
+"""What a report can be asked for as."""
+
+
+def as_format(report: bytes, name: str) -> bytes:
+    """A report (JSON) in the format of that name; raises BAD_FIELD for one that is not there."""
+    if name not in MEDIA_TYPES:
+        raise Problem(Code.BAD_FIELD, f"format is one of {', '.join(MEDIA_TYPES)}")
+    if name == "json":
+        return report
+    columns = _columns(orjson.loads(report))
+    return _csv(columns) if name == "csv" else _parquet(columns)
+
+
+def _columns(report: dict[str, Any]) -> dict[str, list[Any]]:
+    """One row for each order, its day in front."""
+    orders: dict[str, list[Any]] = report["orders"]
+    n = len(orders["cl_ord_id"])
+    names = ("day_id", "account", "currency", "policy")
+    return {name: [report[name]] * n for name in names} | orders
+
+
+def _csv(columns: dict[str, list[Any]]) -> bytes:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(columns)
+    table.writerows(zip(*columns.values(), strict=True))
+    return text.getvalue().encode()
+
+
+def _parquet(columns: dict[str, list[Any]]) -> bytes:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise Problem(
+            Code.BAD_FIELD, "this service has no pyarrow for parquet; ask for format=csv"
+        ) from None
+    file = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(columns), file)
+    return file.getvalue()
