@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import ssl
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -22,6 +24,7 @@ from service.core.baselines import BASELINES
 from service.core.contract import fingerprint
 from service.desk import Installed
 from service.embedded import EmbeddedError, EmbeddedValkey
+from service.keys import bootstrap
 from service.onnx_policy import ModelRefused, load
 from service.protocol import BoundedHttp
 from service.settings import Settings, SettingsRefused, from_environment
@@ -89,11 +92,25 @@ def _serve(settings: Settings, stack: ExitStack) -> None:
             server_header=False,
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_S,
+            **_tls(settings),
         )
     )
     server.run()
     if not server.started:
         raise StartRefused("see the log line above")
+
+
+def _tls(settings: Settings) -> dict[str, Any]:
+    """Options of uvicorn for TLS; with a client CA nobody connects without a certificate of it."""
+    if settings.tls_cert_file is None:
+        return {}
+    mutual = settings.tls_client_ca_file is not None
+    return {
+        "ssl_certfile": settings.tls_cert_file,
+        "ssl_keyfile": settings.tls_key_file,
+        "ssl_ca_certs": settings.tls_client_ca_file,
+        "ssl_cert_reqs": ssl.CERT_REQUIRED if mutual else ssl.CERT_NONE,
+    }
 
 
 def _tracing(endpoint: str | None, stack: ExitStack) -> Tracing | None:
@@ -160,7 +177,7 @@ def installed(models_dir: Path) -> dict[str, Installed]:
     return rules | {"iac": Installed(model, told)}
 
 
-def _keyring(settings: Settings) -> auth.Keyring:
+def _keyring(settings: Settings) -> auth.Watched:
     keys = settings.keys_file or settings.data_dir / "keys.json"
     if not keys.exists():
         secret = settings.bootstrap_key_file
@@ -170,8 +187,16 @@ def _keyring(settings: Settings) -> auth.Keyring:
                 "be written by setting CONCORD_BOOTSTRAP_KEY_FILE to a private path"
             )
         secret = secret or settings.data_dir / "dev.key"
-        auth.bootstrap(keys, secret)
-    return auth.load(keys)
+        bootstrap(keys, secret)
+    return auth.Watched(keys, _keys_changed)
+
+
+def _keys_changed(problem: str) -> None:
+    """Say that keys were read again, or that they could not be."""
+    if problem:
+        note("keys not read", "error", problem=problem)
+    else:
+        note("keys read")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from service import __version__
-from service.auth import Keyring
+from service.auth import Keyring, Watched
 from service.commits import Store, StoreUnavailable
 from service.core.policy import Policy
 from service.core.units import InvariantViolation
@@ -23,6 +23,7 @@ from service.desk import Desk, Installed, unavailable
 from service.errors import MEDIA_TYPE, RETRY_AFTER_S, Code, Problem
 from service.measured import MeasuredStore, measured
 from service.meters import METRICS_TYPE
+from service.quota import Quotas
 from service.reading import schemas
 from service.routes import router
 from service.settings import Settings
@@ -32,11 +33,15 @@ from service.vitals import Vitals
 _HTTP_CODES = {404: Code.PATH_NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED}
 
 
+Keys = Keyring | Watched
+
+
 class Parts(TypedDict):
     """What every request can reach."""
 
     desk: Desk
-    keyring: Keyring
+    keyring: Keys
+    quotas: Quotas
     settings: Settings
 
 
@@ -61,7 +66,7 @@ def create_app(
     settings: Settings,
     store: Store,
     policies: Mapping[str, Installed],
-    keyring: Keyring,
+    keyring: Keys,
     tracing: Tracing | None = None,
 ) -> FastAPI:
     """The service over ``store``; raises Unsafe at start-up when the store is not durable."""
@@ -77,9 +82,10 @@ def create_app(
         problems = await vitals.problems()
         if problems:
             raise Unsafe("; ".join(problems))
-        url = f"http://{settings.host}:{settings.port}"
+        scheme = "https" if settings.tls_cert_file else "http"
+        url = f"{scheme}://{settings.host}:{settings.port}"
         note("ready", version=__version__, url=url, policies=sorted(policies))
-        yield {"desk": desk, "keyring": keyring, "settings": settings}
+        yield {"desk": desk, "keyring": keyring, "quotas": Quotas(), "settings": settings}
         await store.close()
 
     app = FastAPI(
@@ -180,6 +186,8 @@ def _problem(request: Request, problem: Problem) -> Response:
     headers = {}
     if problem.status == 503:
         headers["retry-after"] = str(RETRY_AFTER_S)
+    if problem.status == 429:
+        headers["retry-after"] = str(problem.extra["retry_after_s"])
     if problem.status == 401:
         headers["www-authenticate"] = "Bearer"
     body = problem.body(request.state.request_id)

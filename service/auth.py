@@ -1,25 +1,28 @@
 """API keys: who calls, and what they may do. Imports orjson, commits and errors.
 
 A key is ``id.secret``; only the SHA-256 of the secret is stored, and compared in constant time.
+The file is read again when it changes, so that a key can be made or revoked without a restart.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import hmac
-import os
-import secrets
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 from service.commits import day_key
 from service.errors import Code, Problem
 
-SECRET_BYTES = 32
+CHANGES_S = 1.0
+"""How long after a change of the keys file it holds at the latest."""
+RATE_PER_S_MAX = 100_000.0
 _NOBODY = hashlib.sha256(b"no such key").hexdigest()
 
 
@@ -34,10 +37,15 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """An authenticated caller: ``name`` owns days, ``scopes`` bound what this key may do."""
+    """An authenticated caller: ``name`` owns days, ``scopes`` bound what this key may do.
+
+    ``rate_per_s_max`` requests and ``body_bytes_max`` bytes, None: the service's own limits.
+    """
 
     name: str
     scopes: frozenset[Scope]
+    rate_per_s_max: float | None = None
+    body_bytes_max: int | None = None
 
     def need(self, scope: Scope) -> Client:
         """Itself; raises SCOPE_MISSING without ``scope``."""
@@ -83,64 +91,68 @@ class Keyring:
         return held.client
 
 
+class Watched:
+    """The keyring of a file, read again when the file changes.
+
+    A file that cannot be used any more changes nothing but ``problem``: to lock everybody out, or
+    to let a revoked key in, must not be one slip of a pen away.
+    """
+
+    def __init__(self, path: Path, told: Callable[[str], None] = lambda problem: None) -> None:
+        self._path, self._told = path, told
+        self._stamp, self._ring = _stamp(path), load(path)
+        self._due_s = time.monotonic() + CHANGES_S
+
+    def trading(self) -> frozenset[str]:
+        """Names of the clients that some key lets trade."""
+        return self._ring.trading()
+
+    def client(self, authorization: str | None) -> Client:
+        """The caller behind an Authorization header; raises UNAUTHENTICATED."""
+        now_s = time.monotonic()
+        if now_s >= self._due_s:
+            self._due_s = now_s + CHANGES_S
+            self._look()
+        return self._ring.client(authorization)
+
+    def _look(self) -> None:
+        try:
+            stamp = _stamp(self._path)
+            if stamp != self._stamp:
+                self._ring, self._stamp = load(self._path), stamp
+                self._told("")
+        except (KeysRefused, OSError) as error:
+            self._told(str(error))
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    held = path.stat()
+    return held.st_mtime_ns, held.st_ino, held.st_size
+
+
 def load(path: Path) -> Keyring:
     """Read the keys file; raises KeysRefused when it is readable by others or malformed."""
     if path.stat().st_mode & 0o077:
         raise KeysRefused(f"{path} can be read by others: chmod 600 it")
     try:
-        entries = orjson.loads(path.read_bytes())["keys"]
-        return Keyring({entry["id"]: _key(entry) for entry in entries})
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        held = orjson.loads(path.read_bytes())
+        limits = held.get("clients", {})
+        return Keyring({entry["id"]: _key(entry, limits) for entry in held["keys"]})
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
         page = f"({type(error).__name__}), see docs/configuration.md"
         raise KeysRefused(f"{path} is not a keys file {page}") from error
 
 
-def _key(entry: dict[str, object]) -> _Key:
+def _key(entry: dict[str, object], limits: dict[str, dict[str, float]]) -> _Key:
     scopes = entry["scopes"]
     digest = bytes.fromhex(str(entry["digest"]))
     if not isinstance(scopes, list) or len(digest) != hashlib.sha256().digest_size:
         raise ValueError("scopes is a list, digest a SHA-256")
-    client = str(entry["client"])
-    day_key(client, "day")  # days are stored under this name
-    return _Key(digest.hex(), Client(client, frozenset(map(Scope, scopes))))
-
-
-def bootstrap(keys_file: Path, secret_file: Path, client: str = "desk") -> None:
-    """Make a first key: the digest into ``keys_file``, the key itself into ``secret_file``.
-
-    Of two starts at once the first makes it: the second must not change the key of a service that
-    has read it.
-    """
-    keys_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = os.open(keys_file.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not keys_file.exists():
-            _make_key(keys_file, secret_file, client)
-    finally:
-        os.close(lock)
-
-
-def _make_key(keys_file: Path, secret_file: Path, client: str) -> None:
-    key_id, secret = f"k{secrets.token_hex(4)}", secrets.token_urlsafe(SECRET_BYTES)
-    entry = {
-        "id": key_id,
-        "client": client,
-        "digest": hashlib.sha256(secret.encode()).hexdigest(),
-        "scopes": [Scope.TRADE, Scope.OBSERVE, Scope.HALT],
-    }
-    _write_private(secret_file, f"{key_id}.{secret}\n".encode())
-    _write_private(keys_file, orjson.dumps({"keys": [entry]}, option=orjson.OPT_INDENT_2))
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # whole or not there: half a keys file would keep every later start from serving
-    partial = path.with_name(f"{path.name}.partial")
-    partial.unlink(missing_ok=True)
-    handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    name = str(entry["client"])
+    day_key(name, "day")  # days are stored under this name
+    own: Any = limits.get(name, {})
+    client = Client(name, frozenset(map(Scope, scopes)), **own)
+    rate, size = client.rate_per_s_max, client.body_bytes_max
+    if (rate is not None and not 0 < rate <= RATE_PER_S_MAX) or (size is not None and size < 1):
+        raise ValueError("rate_per_s_max and body_bytes_max are above 0")
+    return _Key(digest.hex(), client)

@@ -197,7 +197,7 @@ class Desk:
         installed = self._policies.get(live.terms.policy)
         if installed is None or installed.model != live.terms.model:
             raise Problem(
-                Code.NOT_READY,
+                Code.MODEL_MISSING,
                 "the day is pinned to a model that is not installed: restore it, or close the day",
                 model=live.terms.model,
             )

@@ -6,7 +6,8 @@ answers RFC 9457 problem details. Problems never repeat the caller's input, they
     400  the body is no JSON           401  no valid key            403  the key lacks the scope
     404  no such day, step or path     405  no such method          408  the body came too slowly
     409  the command does not follow   413  too large               415  not application/json
-    422  the content is not acceptable 500  a law would be broken   503  not ready, or store away
+    422  the content is not acceptable 429  too many requests       500  a law would be broken
+    503  not ready, or store away
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class Code(StrEnum):
     CLOSE_NEEDS_SNAPSHOT = "CLOSE_NEEDS_SNAPSHOT"
     BODY_TOO_LARGE = "BODY_TOO_LARGE"
     NOT_JSON_TYPE = "NOT_JSON_TYPE"
+    RATE_LIMITED = "RATE_LIMITED"
+    MODEL_MISSING = "MODEL_MISSING"
     BAD_FIELD = "BAD_FIELD"
     BAD_DAY_ID = "BAD_DAY_ID"
     BAD_SCHEDULE = "BAD_SCHEDULE"
@@ -87,6 +90,8 @@ PROBLEMS: dict[Code, tuple[int, str]] = {
     Code.CLOSE_NEEDS_SNAPSHOT: (409, "Working paper children need the last interval's bars"),
     Code.BODY_TOO_LARGE: (413, "The body is too large"),
     Code.NOT_JSON_TYPE: (415, "The content type is not application/json"),
+    Code.RATE_LIMITED: (429, "This client asks too often"),
+    Code.MODEL_MISSING: (409, "The day's model is not installed"),
     Code.BAD_FIELD: (422, "A field is missing, unknown or of the wrong kind"),
     Code.BAD_DAY_ID: (422, "The day id is not acceptable"),
     Code.BAD_SCHEDULE: (422, "The decision schedule is not acceptable"),

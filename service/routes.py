@@ -40,7 +40,7 @@ async def open_day(request: Request, day_id: str) -> Response:
 @router.get("/days/{day_id}")
 async def day(request: Request, day_id: str) -> Response:
     """The state of a day."""
-    return _answer(await _desk(request).day(_client(request, Scope.OBSERVE).name, day_id))
+    return _answer(await _desk(request).day((await _client(request, Scope.OBSERVE)).name, day_id))
 
 
 @router.post("/days/{day_id}/steps/{n}", openapi_extra=_takes(wire.Step))
@@ -53,7 +53,7 @@ async def step(request: Request, day_id: str, n: str) -> Response:
 @router.get("/days/{day_id}/steps/{n}")
 async def decision(request: Request, day_id: str, n: str) -> Response:
     """The recorded decision n with every round of its exchange."""
-    client = _client(request, Scope.OBSERVE)
+    client = await _client(request, Scope.OBSERVE)
     return _answer(await _desk(request).decision(client.name, day_id, _step(n)))
 
 
@@ -81,7 +81,7 @@ async def close(request: Request, day_id: str) -> Response:
 @router.get("/days/{day_id}/report")
 async def report(request: Request, day_id: str) -> Response:
     """The report that the close answered, as ?format=json (default), csv or parquet."""
-    client, kind = _client(request, Scope.OBSERVE), request.query_params.get("format", "json")
+    client, kind = await _client(request, Scope.OBSERVE), request.query_params.get("format", "json")
     answer = await _desk(request).report(client.name, day_id)
     return Response(as_format(answer.body, kind), media_type=MEDIA_TYPES[kind])
 
@@ -115,38 +115,38 @@ def _desk(request: Request) -> Desk:
     return desk
 
 
-def _client(request: Request, scope: Scope) -> Client:
+async def _client(request: Request, scope: Scope) -> Client:
     client: Client = request.state.keyring.client(request.headers.get("authorization"))
+    await request.state.quotas.take(client)
     return client.need(scope)
 
 
 async def _command(request: Request, scope: Scope, key: str | None) -> tuple[Client, bytes]:
     """Who commands, and the raw body; a given Idempotency-Key must name this command."""
-    client = _client(request, scope)
+    client = await _client(request, scope)
     given = request.headers.get("idempotency-key")
     if key is not None and given is not None and given.strip('"') != key:
         raise Problem(
             Code.IDEMPOTENCY_KEY_MISMATCH,
             "use <day_id>:<step>, <day_id>:open or <day_id>:close, or leave the header out",
         )
-    return client, await _body(request)
+    return client, await _body(request, client)
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, client: Client) -> bytes:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise Problem(Code.NOT_JSON_TYPE, "send Content-Type: application/json")
     settings = request.state.settings
+    most = min(settings.body_bytes_max, client.body_bytes_max or settings.body_bytes_max)
     chunks: list[bytes] = []
     size = 0
     try:
         async with asyncio.timeout(settings.body_wait_s_max):
             async for chunk in request.stream():
                 size += len(chunk)
-                if size > settings.body_bytes_max:
-                    raise Problem(
-                        Code.BODY_TOO_LARGE, f"send at most {settings.body_bytes_max} bytes"
-                    )
+                if size > most:
+                    raise Problem(Code.BODY_TOO_LARGE, f"send at most {most} bytes")
                 chunks.append(chunk)
     except TimeoutError:
         raise Problem(

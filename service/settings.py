@@ -6,9 +6,11 @@ There is no bypass flag, no default secret and no value that means "unlimited".
 from __future__ import annotations
 
 import ipaddress
+import os
 from pathlib import Path
+from typing import Self
 
-from pydantic import AliasChoices, Field, ValidationError
+from pydantic import AliasChoices, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -77,6 +79,25 @@ class Settings(BaseSettings):
         description="Base address of an OTLP/HTTP collector; no traces without it.",
     )
 
+    tls_cert_file: Path | None = Field(
+        default=None, description="Certificate chain (PEM) to serve HTTPS; plain HTTP without it."
+    )
+    tls_key_file: Path | None = Field(
+        default=None, description="Private key (PEM) of the certificate."
+    )
+    tls_client_ca_file: Path | None = Field(
+        default=None,
+        description="CA certificates (PEM); only callers with a certificate of one may connect.",
+    )
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("set CONCORD_TLS_CERT_FILE and CONCORD_TLS_KEY_FILE, or neither")
+        if self.tls_client_ca_file is not None and self.tls_cert_file is None:
+            raise ValueError("CONCORD_TLS_CLIENT_CA_FILE needs CONCORD_TLS_CERT_FILE")
+        return self
+
     @property
     def loopback(self) -> bool:
         """Whether only this machine can reach the service."""
@@ -89,10 +110,19 @@ class Settings(BaseSettings):
 
 
 def from_environment() -> Settings:
-    """The settings of this process; raises SettingsRefused."""
+    """The settings of this process; raises SettingsRefused, for names that nothing reads too."""
+    known = {f"CONCORD_{name.upper()}" for name in Settings.model_fields}
+    unknown = sorted(name for name in os.environ if name.startswith("CONCORD_"))
+    unknown = [name for name in unknown if name not in known]
+    if unknown:
+        raise SettingsRefused(f"no such setting: {', '.join(unknown)}; see docs/configuration.md")
     try:
         return Settings()
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_context=False, include_input=False)
-    told = (f"CONCORD_{'.'.join(map(str, item['loc'])).upper()}: {item['msg']}" for item in wrong)
+    told = (f"{_named(item['loc'])}{item['msg']}" for item in wrong)
     raise SettingsRefused("; ".join(told))
+
+
+def _named(loc: tuple[object, ...]) -> str:
+    return f"CONCORD_{'.'.join(map(str, loc)).upper()}: " if loc else ""

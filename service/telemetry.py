@@ -49,9 +49,9 @@ def configure_logs(level: str) -> None:
     )
 
 
-def note(what: str, **facts: Any) -> None:
+def note(what: str, level: str = "info", **facts: Any) -> None:
     """Log one line of the process."""
-    _say(structlog.get_logger(), "info", what, facts)
+    _say(structlog.get_logger(), level, what, facts)
 
 
 def _say(log: Any, level: str, what: str, facts: dict[str, Any]) -> None:

@@ -168,8 +168,14 @@ def _difference(found: dict[str, Any] | None) -> str:
 def _note(held: Pages, path: Path) -> str:
     if not path.is_file():
         return ""
-    text = path.read_text(encoding="utf-8").strip()
-    return _PLACEHOLDER.sub(lambda match: filled(held, match[1]), text)
+    text, study = path.read_text(encoding="utf-8").strip(), path.stem
+    # two studies may compare the same runs: a note speaks of its own
+    own = f" study={study}" if any(row["study"] == study for row in held.comparisons) else ""
+
+    def number(match: re.Match[str]) -> str:
+        return filled(held, match[1] + (own if match[1].startswith("compare") else ""))
+
+    return _PLACEHOLDER.sub(number, text)
 
 
 def filled(held: Pages, asked: str) -> str:

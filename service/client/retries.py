@@ -8,8 +8,8 @@ what it did is done once. It must be the very same bytes, which is why a command
 Executions have no key in their path, but every exec_id is one: it is booked once, whatever batch it
 comes in. Reading changes nothing.
 
-Repeated are: no connection, a connection that broke, a timeout, 502, 503 and 504. A 4xx is never
-repeated, since the same bytes would be refused again, and neither is a 500, which is a defect.
+Repeated are: no connection, a connection that broke, a timeout, 429, 502, 503 and 504. No other 4xx
+is repeated, since the same bytes would be refused again, nor a 500, which is a defect.
 The one command that is not once-only is a trading state: the last one to arrive holds. HALTED is
 repeated, any other state is sent once, since a repetition could undo a halt of somebody else.
 """
@@ -36,7 +36,7 @@ from service.client.commands import Command
 from service.client.errors import Unavailable
 from service.client.reading import Answer, details, doubtful
 
-IN_DOUBT = frozenset({502, 503, 504})
+IN_DOUBT = frozenset({429, 502, 503, 504})
 RETRY_S_MAX = 60.0
 PAUSE_S_MIN, PAUSE_S_FIRST, PAUSE_S_MAX = 0.02, 0.1, 5.0
 """A pause is drawn between the least and a ceiling that doubles from the first to the largest."""

@@ -43,7 +43,7 @@ def test_every_problem_has_its_family(connect: Line, code: str) -> None:
     status, title = PROBLEMS[code]
     body = {"code": code, "title": title, "detail": "why", "status": status}
     error = refused(connect, httpx.Response(status, json=body))
-    assert type(error) is (Unavailable if status == 503 else FAMILIES[status])
+    assert type(error) is (Unavailable if status in (429, 503) else FAMILIES[status])
     assert code in str(error)
 
 

@@ -16,6 +16,7 @@ import pytest
 import redis
 
 from service import auth
+from service import keys as keys_tool
 from service.__main__ import EXIT_STORE_DIED
 from service.commits import day_key
 from service.embedded import LOCK_NAME, EmbeddedValkey
@@ -204,8 +205,8 @@ def test_a_first_start_that_dies_while_it_writes_its_keys_can_be_repeated(
     with monkeypatch.context() as patched:
         patched.setattr(os, "fdopen", die)
         with pytest.raises(KeyboardInterrupt):
-            auth.bootstrap(keys, secret)
+            keys_tool.bootstrap(keys, secret)
     assert not keys.exists()
-    auth.bootstrap(keys, secret)
+    keys_tool.bootstrap(keys, secret)
     assert auth.load(keys).client(f"Bearer {secret.read_text().strip()}").name == CLIENT
     assert sorted(tmp_path.iterdir()) == [secret, keys]

@@ -13,6 +13,7 @@ import pytest
 import structlog
 
 from service import auth
+from service import keys as keys_tool
 from service.app import Unsafe
 from service.commits import MemoryStore, StoreUnavailable
 from service.errors import Code, Problem
@@ -223,7 +224,7 @@ def test_a_first_key_is_private_and_works(tmp_path: Path) -> None:
     keys, secret = tmp_path / "new" / "keys.json", tmp_path / "new" / "dev.key"
     umask = os.umask(0)
     try:
-        auth.bootstrap(keys, secret)
+        keys_tool.bootstrap(keys, secret)
     finally:
         os.umask(umask)
     for path in (keys, secret):
@@ -238,9 +239,9 @@ def test_a_first_key_is_private_and_works(tmp_path: Path) -> None:
 def test_a_second_first_start_keeps_the_key(tmp_path: Path) -> None:
     """Two starts at once both see no keys; the one that is served must stay the one on file."""
     keys, secret = tmp_path / "keys.json", tmp_path / "dev.key"
-    auth.bootstrap(keys, secret)
+    keys_tool.bootstrap(keys, secret)
     before = secret.read_bytes(), keys.read_bytes()
-    auth.bootstrap(keys, secret)
+    keys_tool.bootstrap(keys, secret)
     assert (secret.read_bytes(), keys.read_bytes()) == before
 
 

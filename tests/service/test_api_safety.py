@@ -243,7 +243,7 @@ def test_a_day_is_decided_by_the_model_that_it_was_opened_with(api: Api) -> None
         assert later.step(1, raw).body == first.body
         before = later.state()
         reply = later.step(2, step(2))
-        assert_problem(reply, 503, "NOT_READY")
+        assert_problem(reply, 409, "MODEL_MISSING")
         assert reply.json["model"]["name"] == "twap"
         assert later.state() == before
         assert later.close().status == 200  # closing needs no model

@@ -40,23 +40,25 @@ class Server:
 
     def start(self) -> None:
         self.port = free_port()
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("CONCORD_")}
-        environment.pop("REDIS_URL", None)
-        environment |= {
-            "CONCORD_PORT": str(self.port),
-            "CONCORD_DATA_DIR": str(self.data_dir),
-            "CONCORD_BODY_BYTES_MAX": str(BODY_BYTES_MAX),
-            "CONCORD_BODY_WAIT_S_MAX": "0.5",
-        }
         with (self.data_dir / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "service"], cwd=ROOT, env=environment, stderr=log
+                [sys.executable, "-m", "service"], cwd=ROOT, env=self.environment(), stderr=log
             )
         deadline = time.monotonic() + START_S_MAX
         while not self.ready():
             assert self.process.poll() is None, self.log()
             assert time.monotonic() < deadline, self.log()
             time.sleep(0.05)
+
+    def environment(self) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("CONCORD_")}
+        kept.pop("REDIS_URL", None)
+        return kept | {
+            "CONCORD_PORT": str(self.port),
+            "CONCORD_DATA_DIR": str(self.data_dir),
+            "CONCORD_BODY_BYTES_MAX": str(BODY_BYTES_MAX),
+            "CONCORD_BODY_WAIT_S_MAX": "0.5",
+        }
 
     def ready(self) -> bool:
         try:
