@@ -25,6 +25,7 @@ from service.measured import MeasuredStore, measured
 from service.meters import METRICS_TYPE
 from service.quota import Quotas
 from service.reading import schemas
+from service.records import Records
 from service.routes import router
 from service.settings import Settings
 from service.telemetry import Asgi, Observed, Telemetry, note
@@ -40,6 +41,7 @@ class Parts(TypedDict):
     """What every request can reach."""
 
     desk: Desk
+    records: Records
     keyring: Keys
     quotas: Quotas
     settings: Settings
@@ -85,7 +87,13 @@ def create_app(
         scheme = "https" if settings.tls_cert_file else "http"
         url = f"{scheme}://{settings.host}:{settings.port}"
         note("ready", version=__version__, url=url, policies=sorted(policies))
-        yield {"desk": desk, "keyring": keyring, "quotas": Quotas(), "settings": settings}
+        yield {
+            "desk": desk,
+            "records": Records(store),
+            "keyring": keyring,
+            "quotas": Quotas(),
+            "settings": settings,
+        }
         await store.close()
 
     app = FastAPI(

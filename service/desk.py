@@ -13,8 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import orjson
-
 from service import opening, plans, render
 from service.booking import exec_field
 from service.commits import (
@@ -27,17 +25,17 @@ from service.commits import (
     StateMoved,
     Store,
     StoreUnavailable,
-    day_key,
     digest_field,
     reply_field,
 )
 from service.core.day import Status, Trading
 from service.core.policy import Policy
 from service.errors import Code, Problem
-from service.live import FIXED, STATE, LiveDay
-from service.plans import Effect, request_field, rounds_field
+from service.live import LiveDay
+from service.plans import Effect
 from service.reading import read
-from service.shelf import DayLocks, Held, Key, Shelf, held_from
+from service.records import Answer, checked, logged, there
+from service.shelf import DayLocks, Held, Key, Shelf
 from service.wire import Close, Execution, ExecutionBatch, Instructions, OpenDay, Step
 
 ATTEMPTS_MAX = 8
@@ -50,14 +48,6 @@ class Installed:
 
     policy: Policy
     model: dict[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A reply: ``replayed`` when the command had been carried out before."""
-
-    body: bytes
-    replayed: bool = False
 
 
 Plan = Callable[[Held], Effect]
@@ -103,10 +93,10 @@ class Desk:
         body = read(Step, raw)
 
         def plan(held: Held) -> Effect:
-            live = _there(held)
+            live = there(held)
             policy = self._pinned(live)
             trading = Trading(held.state)
-            return plans.step(day_id, live, n, body, raw, held.known, trading, policy)
+            return plans.step(day_id, live, n, body, held.known, trading, policy)
 
         def done(live: LiveDay) -> bool:
             return live.day.step >= n
@@ -118,7 +108,7 @@ class Desk:
         body = read(ExecutionBatch, raw)
 
         def plan(held: Held) -> Effect:
-            return plans.executions(_there(held), body, held.known)
+            return plans.executions(there(held), body, held.known)
 
         command = f"exec:{hashlib.sha256(raw).hexdigest()[:32]}"
         return await self._run(client, day_id, command, raw, plan, body.executions, lambda _: True)
@@ -128,7 +118,7 @@ class Desk:
         body = read(Instructions, raw)
 
         def plan(held: Held) -> Effect:
-            return plans.instruct(day_id, _there(held), body)
+            return plans.instruct(day_id, there(held), body)
 
         command = f"instruct:{body.instruction_id}"
         return await self._run(client, day_id, command, raw, plan, done=lambda _: True)
@@ -138,47 +128,17 @@ class Desk:
         body = read(Close, raw)
 
         def plan(held: Held) -> Effect:
-            return plans.close_day(day_id, _there(held), body, held.known)
+            return plans.close_day(day_id, there(held), body, held.known)
 
         def done(live: LiveDay) -> bool:
             return live.day.status is Status.CLOSED
 
         return await self._run(client, day_id, "close", raw, plan, body.executions, done)
 
-    async def day(self, client: str, day_id: str) -> Answer:
-        """The state of a day."""
-        held = held_from(await self._store.load(client, _day_id(day_id), (FIXED, STATE)))
-        live = _there(held)
-        trading = plans.effective(live, Trading(held.state))
-        return Answer(render.dump({"day_id": day_id, **render.state(live, trading)}))
-
-    async def decision(self, client: str, day_id: str, n: int) -> Answer:
-        """A recorded decision with every round of its exchange, and the request it answered."""
-        names = (reply_field(f"step:{n}"), rounds_field(n), request_field(n), FIXED, STATE)
-        loaded = await self._store.load(client, _day_id(day_id), names)
-        live = _there(held_from(loaded))
-        if names[0] not in loaded.fields:
-            raise Problem(Code.STEP_NOT_FOUND, f"{live.day.step} steps have been decided")
-        record = {
-            "decision": orjson.Fragment(loaded.fields[names[0]]),
-            "cl_ord_id": live.terms.cl_ord_ids[: plans.orders_then(loaded.fields[names[1]], live)],
-            "rounds": render.rounds(plans.unpack_rounds(loaded.fields[names[1]])),
-            "request": orjson.Fragment(loaded.fields[names[2]]),
-        }
-        return Answer(render.dump(record))
-
-    async def report(self, client: str, day_id: str) -> Answer:
-        """The report that the close answered."""
-        loaded = await self._store.load(client, _day_id(day_id), (reply_field("close"),))
-        if loaded.seq == SEQ_ABSENT:
-            raise Problem(Code.DAY_NOT_FOUND, "open the day first")
-        if not loaded.fields:
-            raise Problem(Code.STEP_NOT_FOUND, "the report is made when the day is closed")
-        return Answer(loaded.fields[reply_field("close")])
-
     async def set_day_state(self, client: str, day_id: str, state: str) -> Answer:
         """Set the state of a day, which must be there: a halt of nothing halts nothing."""
-        await self.day(client, day_id)
+        if (await self._store.load(client, checked(day_id), ())).seq == SEQ_ABSENT:
+            raise Problem(Code.DAY_NOT_FOUND, "open the day first: PUT /v1/days/{day_id}")
         return await self.set_state(f"{client}/{day_id}", state)
 
     async def set_state(self, scope: str, state: str) -> Answer:
@@ -216,7 +176,7 @@ class Desk:
         is_opening: bool = False,
     ) -> Answer:
         """Carry out one command: at most once, however often it is sent."""
-        key = (client, _day_id(day_id))
+        key = (client, checked(day_id))
         digest = hashlib.sha256(raw).digest()
         told = {name for e in executions for name in (e.exec_id, e.exec_ref_id) if name}
         names = [exec_field(exec_id) for exec_id in sorted(told)]
@@ -232,7 +192,7 @@ class Desk:
                     if await self._shelf.is_current(key, held):
                         raise
                     continue
-                answer = await self._commit(key, command, digest, held, effect)
+                answer = await self._commit(key, command, raw, held, effect)
                 if answer is not None:
                     return answer
         raise Problem(Code.BUSY, "repeat the request")
@@ -248,7 +208,7 @@ class Desk:
         return Answer(stored[names[0]], replayed=True)
 
     async def _commit(
-        self, key: Key, command: str, digest: bytes, held: Held, effect: Effect
+        self, key: Key, command: str, raw: bytes, held: Held, effect: Effect
     ) -> Answer | None:
         """Write an effect; None where the day or the trading state moved and it must be redone."""
         commit = Commit(
@@ -256,10 +216,10 @@ class Desk:
             day_id=key[1],
             expected_seq=held.seq,
             command=command,
-            digest=digest,
+            digest=hashlib.sha256(raw).digest(),
             state=held.state,
             reply=effect.reply,
-            fields=effect.written(),
+            fields=effect.written() | logged(held.seq + 1, command, held.state, raw),
         )
         # in doubt until the store has answered: the next command must look
         self._shelf.drop(key)
@@ -275,20 +235,6 @@ class Desk:
                 raise _changed()
             case Stale() | StateMoved():
                 return None
-
-
-def _day_id(day_id: str) -> str:
-    try:
-        day_key("client", day_id)
-    except ValueError:
-        raise Problem(Code.BAD_DAY_ID, "use 1-64 characters of A-Z a-z 0-9 . _ -") from None
-    return day_id
-
-
-def _there(held: Held) -> LiveDay:
-    if held.live is None:
-        raise Problem(Code.DAY_NOT_FOUND, "open the day first: PUT /v1/days/{day_id}")
-    return held.live
 
 
 def _changed() -> Problem:

@@ -55,11 +55,6 @@ def rounds_field(step: int) -> str:
     return f"rounds:{step}"
 
 
-def request_field(step: int) -> str:
-    """Store field of the request that a step answered."""
-    return f"request:{step}"
-
-
 def open_day(day_id: str, body: OpenDay, model: dict[str, str], trading: Trading) -> Effect:
     """A day that was not there."""
     live = opening.opened(body, model)
@@ -79,7 +74,6 @@ def step(
     live: LiveDay,
     n: int,
     body: Step,
-    raw: bytes,
     known: Mapping[str, bytes],
     trading: Trading,
     policy: Policy,
@@ -97,7 +91,7 @@ def step(
     after = after.after(after.day, tally=tally.decided(told, decided))
     enforce_book(after)
     reply = render.dump(render.decision(day_id, booked, after, decided, alarms))
-    fields = {**fields, rounds_field(n): pack_rounds(decided.intent.rounds), request_field(n): raw}
+    fields = {**fields, rounds_field(n): pack_rounds(decided.intent.rounds)}
     return Effect(after, reply, fields, decided, alarms)
 
 

@@ -14,10 +14,11 @@ from service import wire
 from service.atoms import Strict
 from service.auth import Client, Scope
 from service.commits import GLOBAL_SCOPE
-from service.desk import Answer, Desk
+from service.desk import Desk
 from service.errors import Code, Problem
 from service.reading import read
-from service.tables import MEDIA_TYPES, as_format
+from service.records import Answer, Records
+from service.tables import MEDIA_TYPES, checked_format, log_as, report_as
 
 REPLAYED_HEADER = "Replayed"
 STEP_MAX_DIGITS = 4
@@ -40,7 +41,9 @@ async def open_day(request: Request, day_id: str) -> Response:
 @router.get("/days/{day_id}")
 async def day(request: Request, day_id: str) -> Response:
     """The state of a day."""
-    return _answer(await _desk(request).day((await _client(request, Scope.OBSERVE)).name, day_id))
+    return _answer(
+        await _records(request).day((await _client(request, Scope.OBSERVE)).name, day_id)
+    )
 
 
 @router.post("/days/{day_id}/steps/{n}", openapi_extra=_takes(wire.Step))
@@ -54,7 +57,7 @@ async def step(request: Request, day_id: str, n: str) -> Response:
 async def decision(request: Request, day_id: str, n: str) -> Response:
     """The recorded decision n with every round of its exchange."""
     client = await _client(request, Scope.OBSERVE)
-    return _answer(await _desk(request).decision(client.name, day_id, _step(n)))
+    return _answer(await _records(request).decision(client.name, day_id, _step(n)))
 
 
 @router.post("/days/{day_id}/executions", openapi_extra=_takes(wire.ExecutionBatch))
@@ -81,9 +84,17 @@ async def close(request: Request, day_id: str) -> Response:
 @router.get("/days/{day_id}/report")
 async def report(request: Request, day_id: str) -> Response:
     """The report that the close answered, as ?format=json (default), csv or parquet."""
-    client, kind = await _client(request, Scope.OBSERVE), request.query_params.get("format", "json")
-    answer = await _desk(request).report(client.name, day_id)
-    return Response(as_format(answer.body, kind), media_type=MEDIA_TYPES[kind])
+    client, kind = await _client(request, Scope.OBSERVE), _format(request)
+    answer = await _records(request).report(client.name, day_id)
+    return Response(report_as(answer.body, kind), media_type=MEDIA_TYPES[kind])
+
+
+@router.get("/days/{day_id}/log")
+async def log(request: Request, day_id: str) -> Response:
+    """Every command of a day with the bytes that came and went, as ?format=json or parquet."""
+    client, kind = await _client(request, Scope.OBSERVE), _format(request)
+    answer = await _records(request).log(client.name, day_id)
+    return Response(log_as(answer.body, kind), media_type=MEDIA_TYPES[kind])
 
 
 @router.put("/days/{day_id}/state", openapi_extra=_takes(wire.TradingState))
@@ -108,6 +119,15 @@ async def set_service_state(request: Request) -> Response:
     _, raw = await _command(request, Scope.ADMIN, None)
     state = read(wire.TradingState, raw).state
     return _answer(await _desk(request).set_state(GLOBAL_SCOPE, state))
+
+
+def _format(request: Request) -> str:
+    return checked_format(request.query_params.get("format", "json"))
+
+
+def _records(request: Request) -> Records:
+    records: Records = request.state.records
+    return records
 
 
 def _desk(request: Request) -> Desk:

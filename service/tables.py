@@ -1,4 +1,4 @@
-"""The orders of a report as a table, for spreadsheets and data frames. Imports errors; pyarrow
+"""Reports and logs as tables, for spreadsheets and data frames. Imports errors; pyarrow
 only where a Parquet file is asked for.
 """
 
@@ -20,13 +20,28 @@ MEDIA_TYPES = {
 """What a report can be asked for as."""
 
 
-def as_format(report: bytes, name: str) -> bytes:
-    """A report (JSON) in the format of that name; raises BAD_FIELD for one that is not there."""
+def checked_format(name: str) -> str:
+    """The name of a format itself; raises BAD_FIELD for one that is not there."""
     if name not in MEDIA_TYPES:
         raise Problem(Code.BAD_FIELD, f"format is one of {', '.join(MEDIA_TYPES)}")
+    return name
+
+
+def report_as(report: bytes, name: str) -> bytes:
+    """A report (JSON) in the format of that name."""
+    return report if name == "json" else _table(_columns(orjson.loads(report)), name)
+
+
+def log_as(log: bytes, name: str) -> bytes:
+    """A log (JSON) in the format of that name, one row for each command."""
     if name == "json":
-        return report
-    columns = _columns(orjson.loads(report))
+        return log
+    held = orjson.loads(log)
+    rows = [{"day_id": held["day_id"], "client": held["client"], **r} for r in held["commands"]]
+    return _table({key: [row[key] for row in rows] for key in rows[0]}, name)
+
+
+def _table(columns: dict[str, list[Any]], name: str) -> bytes:
     return _csv(columns) if name == "csv" else _parquet(columns)
 
 

@@ -30,6 +30,7 @@ from service.core.day import Day
 from service.core.observe import Observation
 from service.core.policy import Intent, Policy, PolicyFailed, Rounds
 from service.desk import Desk, Installed
+from service.records import Records
 from service.settings import Settings
 
 Json = dict[str, Any]
@@ -195,6 +196,7 @@ class Api:
         self.store = store or self.store
         days = self.settings.days_cached_max
         self.parts["desk"] = Desk(self.store, self.policies, days, lambda *_: None)
+        self.parts["records"] = Records(self.store)
 
     def run(self, work: Awaitable[Any]) -> Any:
         """Wait for ``work`` on the loop of the application."""

@@ -44,6 +44,7 @@ CALLS: list[tuple[str, str, Any, str]] = [
     ("PUT", "/v1/days/d/state", {"state": "ACTIVE"}, "halt"),
     ("POST", "/v1/days/d/close", {}, "trade"),
     ("GET", "/v1/days/d/report", None, "observe"),
+    ("GET", "/v1/days/d/log", None, "observe"),
     ("PUT", "/v1/state", {"state": "ACTIVE"}, "halt"),
     ("PUT", "/v1/service/state", {"state": "ACTIVE"}, "admin"),
 ]
