@@ -93,6 +93,10 @@ class LiveDay:
         return replace(self, day=day, **changes)
 
 
+class OtherFormat(Exception):
+    """A stored day was written by another version of the service."""
+
+
 def begin(terms: Terms, day: Day) -> LiveDay:
     """A live day before its first decision."""
     nothing = np.zeros_like(day.cum_qty)
@@ -158,7 +162,7 @@ def _flags(bits: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def unpack(fixed: bytes, state: bytes) -> LiveDay:
-    """A live day as it was packed; raises InvariantViolation for bytes of another make."""
+    """A live day as it was packed; raises OtherFormat for one that another version wrote."""
     terms, rules, orders = _unpack_fixed(fixed)
     header, body = _split(state)
     n, count = len(terms.symbols), header["children"]
@@ -219,7 +223,8 @@ def _pack(header: dict[str, Any], arrays: Sequence[np.ndarray]) -> bytes:
 def _split(packed: bytes) -> tuple[dict[str, Any], np.ndarray]:
     head, _, body = packed.partition(b"\n")
     header: dict[str, Any] = orjson.loads(head)
-    check(header.get("format") == FORMAT, "a stored day has the format of this version")
+    if header.get("format") != FORMAT:
+        raise OtherFormat
     return header, np.frombuffer(body, dtype="<i8")
 
 

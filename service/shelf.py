@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 
 from service.booking import exec_field
 from service.commits import SEQ_ABSENT, Loaded, Store
-from service.live import FIXED, STATE, LiveDay, unpack
+from service.errors import Code, Problem
+from service.live import FIXED, STATE, LiveDay, OtherFormat, unpack
 
 Key = tuple[str, str]
 """Client and day id."""
@@ -37,7 +38,13 @@ class Held:
 def held_from(loaded: Loaded) -> Held:
     """What a load with FIXED and STATE says of a day."""
     there = loaded.seq != SEQ_ABSENT
-    live = unpack(loaded.fields[FIXED], loaded.fields[STATE]) if there else None
+    try:
+        live = unpack(loaded.fields[FIXED], loaded.fields[STATE]) if there else None
+    except OtherFormat:
+        raise Problem(
+            Code.OTHER_VERSION,
+            "another version of the service opened this day: finish it with that",
+        ) from None
     return Held(loaded.seq, live, loaded.state, _known(loaded))
 
 

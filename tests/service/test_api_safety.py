@@ -114,6 +114,22 @@ def test_a_clients_halt_is_its_own_and_the_services_is_everyones(api: Api) -> No
     assert reply.json["trading"] == "HALTED"  # the stricter one
 
 
+@pytest.mark.parametrize("field", ["fixed", "state"])
+def test_a_day_of_another_version_is_left_alone(api: Api, field: str) -> None:
+    assert api.open(day()).status == 200
+    (stored,) = api.store._days.values()
+    stored[field] = stored[field].replace(b'"format":2', b'"format":1', 1)
+    before = deepcopy(api.store._days)
+    api.restart()
+    for reply in (
+        api.call("GET", "/v1/days/d"),
+        api.step(1, step(1)),
+        api.instruct("i", pause=["A"]),
+    ):
+        assert_problem(reply, 409, "OTHER_VERSION")
+    assert api.store._days == before
+
+
 def test_a_day_has_a_state_of_its_own(api: Api) -> None:
     for day_id in ("one", "other"):
         assert api.open(day(), day_id).status == 200
