@@ -72,7 +72,6 @@ class Draft:
     live: LiveDay
     orders: dict[str, np.ndarray]
     style: dict[str, np.ndarray]
-    canceled_qty: np.ndarray
     touched: set[int] = field(default_factory=set)
     refused: list[Refused] = field(default_factory=list)
 
@@ -88,7 +87,7 @@ def draft_of(live: LiveDay) -> Draft:
     orders, style = live.day.orders, live.day.orders.style or plain_style(len(live.terms.symbols))
     columns = {name: getattr(orders, name).copy() for name in AMENDED}
     styles = {name: getattr(style, name).copy() for name in Style.__dataclass_fields__}
-    return Draft(live, columns, styles, live.canceled_qty.copy())
+    return Draft(live, columns, styles)
 
 
 AMENDED = ("order_qty", "limit_px", "start_step", "end_step", "live")
@@ -106,10 +105,10 @@ def expect(draft: Draft, body: Instructions) -> None:
 
 
 def named_orders(draft: Draft, names: Sequence[str] | str) -> list[int]:
-    """Order numbers; all that are not cancelled for ALL."""
+    """Order numbers; for ALL those that still want something or have it at the market."""
     if names == "ALL":
-        (active,) = np.nonzero(draft.canceled_qty < 0)
-        return list(map(int, active))
+        (active,) = np.nonzero(draft.live.day.remaining + draft.live.day.working > 0)
+        return [int(order) for order in active if not draft.style["canceled"][order]]
     known = draft.live.numbers
     draft.refused += [Refused(Refusal.NO_SUCH_ORDER, name) for name in names if name not in known]
     return [known[name] for name in names if name in known]
@@ -118,21 +117,23 @@ def named_orders(draft: Draft, names: Sequence[str] | str) -> list[int]:
 def _is_open(draft: Draft, order: int) -> bool:
     """Whether an order can be instructed at all; notes why not."""
     draft.touched.add(order)
-    if draft.canceled_qty[order] >= 0:
+    if draft.style["canceled"][order]:
         draft.refuse(Refusal.ORDER_CANCELED, order, 0, 0)
         return False
     return True
 
 
 def cancel(draft: Draft, order: int) -> None:
-    """Nothing more is sent; what works at the market stays there until it is reported."""
-    if not _is_open(draft, order):
+    """Nothing more is sent; what works at the market stays there until it is reported.
+
+    To cancel twice is to cancel once: nothing may stand in the way of whoever stops trading.
+    """
+    if draft.style["canceled"][order]:
         return
+    draft.touched.add(order)
     day, columns = draft.live.day, draft.orders
-    done = int(day.cum_qty[order] + day.working[order])
-    draft.canceled_qty[order] = max(int(columns["order_qty"][order]) - done, 0)
-    columns["order_qty"][order] = done
-    columns["live"][order] = done > 0
+    draft.style["canceled"][order] = True
+    columns["live"][order] = day.cum_qty[order] + day.working[order] > 0
     if columns["start_step"][order] <= day.step:
         columns["end_step"][order] = min(day.step, int(columns["end_step"][order]))
 

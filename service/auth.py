@@ -136,11 +136,23 @@ def load(path: Path) -> Keyring:
         raise KeysRefused(f"{path} can be read by others: chmod 600 it")
     try:
         held = orjson.loads(path.read_bytes())
-        limits = held.get("clients", {})
-        return Keyring({entry["id"]: _key(entry, limits) for entry in held["keys"]})
+        entries, limits = held["keys"], held.get("clients", {})
+        names = {entry["client"] for entry in entries}
+        if not isinstance(entries, list) or held.keys() - {"keys", "clients"}:
+            raise ValueError("keys is a list, clients an object, and there is nothing else")
+        if set(limits) - names:
+            raise ValueError("clients names a client without a key")
+        if len({entry["id"] for entry in entries}) != len(entries):
+            raise ValueError("an id occurs twice")
+        return Keyring({entry["id"]: _key(entry, limits) for entry in entries})
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
-        page = f"({type(error).__name__}), see docs/configuration.md"
+        page = f"({type(error).__name__}: {_why(error)}), see docs/configuration.md"
         raise KeysRefused(f"{path} is not a keys file {page}") from error
+
+
+def _why(error: Exception) -> str:
+    """What is wrong, if we said it; a library's words may hold a part of the file."""
+    return str(error) if type(error) is ValueError else "not of this form"
 
 
 def _key(entry: dict[str, object], limits: dict[str, dict[str, float]]) -> _Key:
@@ -150,9 +162,14 @@ def _key(entry: dict[str, object], limits: dict[str, dict[str, float]]) -> _Key:
         raise ValueError("scopes is a list, digest a SHA-256")
     name = str(entry["client"])
     day_key(name, "day")  # days are stored under this name
+    if type(entry["id"]) is not str or "." in entry["id"]:
+        raise ValueError("an id is a text without a dot")
     own: Any = limits.get(name, {})
-    client = Client(name, frozenset(map(Scope, scopes)), **own)
-    rate, size = client.rate_per_s_max, client.body_bytes_max
-    if (rate is not None and not 0 < rate <= RATE_PER_S_MAX) or (size is not None and size < 1):
-        raise ValueError("rate_per_s_max and body_bytes_max are above 0")
-    return _Key(digest.hex(), client)
+    if own.keys() - {"rate_per_s_max", "body_bytes_max"}:
+        raise ValueError("limits of a client are rate_per_s_max and body_bytes_max")
+    rate, size = own.get("rate_per_s_max"), own.get("body_bytes_max")
+    if rate is not None and (isinstance(rate, bool) or not 0 < rate <= RATE_PER_S_MAX):
+        raise ValueError(f"rate_per_s_max is above 0, at most {RATE_PER_S_MAX:g}")
+    if size is not None and (type(size) is not int or size < 1):
+        raise ValueError("body_bytes_max is a number of bytes")
+    return _Key(digest.hex(), Client(name, frozenset(map(Scope, scopes)), rate, size))

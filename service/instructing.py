@@ -30,6 +30,7 @@ from service.errors import Code, Problem
 from service.live import LiveDay, numbered
 from service.opening import check_gross, check_holdings
 from service.ordering import orders_of, plain_style
+from service.parse import check_notional
 from service.tally import widened
 from service.wire import Instructions
 
@@ -52,10 +53,22 @@ def instructed(live: LiveDay, body: Instructions) -> tuple[LiveDay, np.ndarray]:
     after = _changed(draft)
     if body.add is not None:
         after = _added(after, body)
-    check_gross(after.day.rules, after.day.orders)
-    check_holdings(after.terms.holdings, after.terms.symbols, after.day.orders)
+    if body.add is not None or any(told.order_qty is not None for told in body.amend):
+        _check_wanted(after)
     fresh = range(len(live.terms.symbols), len(after.terms.symbols))
     return after, np.array(sorted(draft.touched | set(fresh)), dtype=np.int64)
+
+
+def _check_wanted(live: LiveDay) -> None:
+    """What an opening would refuse is refused later too, and what no step could be taken with."""
+    day = live.day
+    wanted = np.maximum(day.target, day.cum_qty + day.working)
+    check_gross(day.rules, day.orders, wanted)
+    check_holdings(live.terms.holdings, live.terms.symbols, day.orders.side, wanted)
+    px: dict[str, int] = {}
+    for symbol, last in zip(live.terms.symbols, day.last_px.tolist(), strict=True):
+        px[symbol] = max(px.get(symbol, 0), last)
+    check_notional(day, np.array([px[symbol] for symbol in live.terms.symbols]))
 
 
 def _check_new(draft: Draft, body: Instructions) -> None:
@@ -75,7 +88,7 @@ def _changed(draft: Draft) -> LiveDay:
     orders = replace(live.day.orders, **draft.orders, style=style)
     version = live.version.copy()
     version[touched] += 1
-    return live.after(instruct(live.day, orders), version=version, canceled_qty=draft.canceled_qty)
+    return live.after(instruct(live.day, orders), version=version)
 
 
 def _is_plain(style: Mapping[str, np.ndarray]) -> bool:
@@ -91,8 +104,9 @@ def _added(live: LiveDay, body: Instructions) -> LiveDay:
     ids, steps = columns.cl_ord_id, day.rules.steps
     rank = sorted(range(len(ids)), key=ids.__getitem__)
     more = orders_of(columns, body.reference, rank, steps, first_step=day.step + 1)
-    before, more = _of_one_kind(day.orders, more)
     symbols = tuple(columns.symbol[i] for i in rank)
+    more = _as_known(live, symbols, more)
+    before, more = _of_one_kind(day.orders, more)
     names = terms.cl_ord_ids + tuple(ids[i] for i in rank)
     terms = replace(terms, cl_ord_ids=names, symbols=terms.symbols + symbols)
     wider = np.zeros((steps, len(ids)), dtype=np.bool_)
@@ -104,10 +118,23 @@ def _added(live: LiveDay, body: Instructions) -> LiveDay:
         sent=np.concatenate([live.sent, wider], axis=1),
         loosest_px=_longer(live.loosest_px, len(ids), 0),
         version=_longer(live.version, len(ids), 1),
-        canceled_qty=_longer(live.canceled_qty, len(ids), -1),
         tally=widened(live.tally, len(ids)),
         numbers=numbered(names),
     )
+
+
+def _as_known(live: LiveDay, symbols: tuple[str, ...], more: Orders) -> Orders:
+    """New orders of a symbol that the day has share its reference: limits hold for them alike."""
+    first: dict[str, int] = {}
+    for number, symbol in enumerate(live.terms.symbols):
+        first.setdefault(symbol, number)
+    at = [first.get(symbol, -1) for symbol in symbols]
+    known, held = np.array(at) >= 0, live.day.orders
+    shared = {
+        name: np.where(known, getattr(held, name)[..., at], getattr(more, name))
+        for name in ("prev_close", "adv_qty", "vol_ppm", "profile_ppm")
+    }
+    return replace(more, **shared)
 
 
 def _of_one_kind(a: Orders, b: Orders) -> tuple[Orders, Orders]:

@@ -110,13 +110,17 @@ def _locked(keys_file: Path) -> Iterator[None]:
 
 
 def _write(keys_file: Path, held: dict[str, Any]) -> None:
-    partial = _write_private(keys_file.with_name(f"{keys_file.name}.new"), _text(held))
+    real = keys_file.resolve()  # not the link that names it
+    partial = _write_private(real.with_name(f"{real.name}.new"), _text(held))
     try:
         load(partial)  # as the service will
-    except KeysRefused:
+        if real.exists():  # whoever writes, the service must still be able to read it
+            owner = real.stat()
+            os.chown(partial, owner.st_uid, owner.st_gid)
+    except (KeysRefused, OSError):
         partial.unlink()
         raise
-    partial.replace(keys_file)
+    partial.replace(real)
 
 
 def _text(held: dict[str, Any]) -> bytes:
@@ -156,7 +160,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m service.keys", description=__doc__)
-    default = Path(os.environ.get("CONCORD_KEYS_FILE", "var/concord/keys.json"))
+    data = Path(os.environ.get("CONCORD_DATA_DIR", "var/concord"))
+    default = Path(os.environ.get("CONCORD_KEYS_FILE", data / "keys.json"))
     parser.add_argument("--file", type=Path, default=default, help="keys file (%(default)s)")
     commands = parser.add_subparsers(dest="command", required=True)
     made = commands.add_parser("make", help="add a key and print it")

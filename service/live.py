@@ -23,7 +23,7 @@ from service.tally import Tally
 
 FIXED, STATE = "fixed", "state"
 FORMAT = 2
-_BOOLEANS = frozenset({"live", "tradable", "halted", "paused", "best_effort"})
+_BOOLEANS = frozenset({"live", "tradable", "halted", "paused", "canceled", "best_effort"})
 _SCALARS = ("cash_minor", "min_cash_minor", "conflicts", "breached")
 _ORDER_ARRAYS = tuple(f.name for f in fields(Orders) if f.name not in ("profile_ppm", "style"))
 _STYLE_ARRAYS = tuple(f.name for f in fields(Style))
@@ -63,8 +63,7 @@ class LiveDay:
     ``children`` are at the market, ``blocked`` (int64 ``[N]``) numbers the reason that kept the
     last forced child of an order below what remained (0: none), ``sent`` (bool ``[T, N]``) which
     steps sent a child, ``loosest_px`` (ticks ``[N]``) the weakest protection any of them had,
-    ``version`` (int64 ``[N]``, from 1) counts the instructions of an order, ``canceled_qty``
-    (shares ``[N]``, -1: not cancelled) what was left when it was cancelled. ``as_of_us`` is the
+    ``version`` (int64 ``[N]``, from 1) counts the instructions of an order. ``as_of_us`` is the
     time of the last snapshot, ``tally`` what a report sums up, ``numbers`` looks up an order by its
     cl_ord_id.
     """
@@ -76,7 +75,6 @@ class LiveDay:
     sent: np.ndarray
     loosest_px: np.ndarray
     version: np.ndarray
-    canceled_qty: np.ndarray
     as_of_us: int
     fallbacks: int
     alarms: int
@@ -102,7 +100,7 @@ def begin(terms: Terms, day: Day) -> LiveDay:
     nothing = np.zeros_like(day.cum_qty)
     never = np.zeros((day.rules.steps, nothing.size), dtype=np.bool_)
     numbers = numbered(terms.cl_ord_ids)
-    kept = (nothing, never, nothing, nothing + 1, nothing - 1)
+    kept = (nothing, never, nothing, nothing + 1)
     return LiveDay(terms, day, (), *kept, 0, 0, 0, tally.start(nothing.size), numbers)
 
 
@@ -141,9 +139,9 @@ def pack_state(live: LiveDay) -> bytes:
         "cuts": [len(live.tally.cuts), len(live.tally.pending)],
         **{name: int(getattr(day, name)) for name in _SCALARS},
     }
-    book = [(c.order, c.step, c.open_qty, c.protect_px) for c in live.children]
+    book = [(c.order, c.step, c.open_qty, c.protect_px, c.sent_qty) for c in live.children]
     columns = [getattr(day, name) for name in _DAY_ARRAYS]
-    kept = (live.blocked, live.loosest_px, live.version, live.canceled_qty)
+    kept = (live.blocked, live.loosest_px, live.version)
     sums = (live.tally.value.view("<i8"), live.tally.conflicts, live.tally.cuts)
     rest = (*kept, *sums, live.tally.pending, np.array(book, dtype=np.int64), _bits(live.sent))
     return _pack(header, [*columns, *rest])
@@ -168,11 +166,11 @@ def unpack(fixed: bytes, state: bytes) -> LiveDay:
     n, count = len(terms.symbols), header["children"]
     flags = (rules.steps, n)
     cut, pending = header["cuts"]
-    sizes = [n] * (len(_DAY_ARRAYS) + 6)
-    sizes += [4 * cut, 3 * pending, 4 * count, -(-rules.steps * n // 64)]
+    sizes = [n] * (len(_DAY_ARRAYS) + 5)
+    sizes += [4 * cut, 3 * pending, 5 * count, -(-rules.steps * n // 64)]
     parts = _cut(body, sizes)
     columns, held = parts[: len(_DAY_ARRAYS)], parts[len(_DAY_ARRAYS) :]
-    blocked, loosest_px, version, canceled_qty, value, conflicts, cuts, waiting, book, bits = held
+    blocked, loosest_px, version, value, conflicts, cuts, waiting, book, bits = held
     arrays = _named(_DAY_ARRAYS, columns)
     day = Day(
         orders=orders,
@@ -186,9 +184,9 @@ def unpack(fixed: bytes, state: bytes) -> LiveDay:
         breached=np.bool_(header["breached"]),
         **arrays,
     )
-    children = tuple(Child(*map(int, row)) for row in book.reshape(count, 4))
+    children = tuple(Child(*map(int, row)) for row in book.reshape(count, 5))
     told = (header["as_of_us"], header["fallbacks"], header["alarms"])
-    kept = (blocked, _flags(bits, flags), loosest_px, version, canceled_qty)
+    kept = (blocked, _flags(bits, flags), loosest_px, version)
     sums = (value.view("<f8"), conflicts, cuts.reshape(cut, 4), waiting.reshape(pending, 3))
     return LiveDay(terms, day, children, *kept, *told, Tally(*sums), numbered(terms.cl_ord_ids))
 

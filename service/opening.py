@@ -35,12 +35,12 @@ def opened(body: OpenDay, model: dict[str, str]) -> LiveDay:
     rank = sorted(range(len(ids)), key=ids.__getitem__)  # the canonical order of the orders
     orders = orders_of(body.orders, body.reference, rank, len(times))
     symbols = tuple(body.orders.symbol[i] for i in rank)
-    check_holdings(body.holdings, symbols, orders)
+    check_holdings(body.holdings, symbols, orders.side, orders.order_qty)
     limits = body.limits
     asked = limits.model_dump(exclude={"snapshot_age_s_max"})
     per_minor = PRICE_SCALE // 10 ** _MINOR_DIGITS.get(body.currency, 2)
     rules = Rules(steps=len(times), ticks_per_minor=per_minor, **asked)
-    check_gross(rules, orders)
+    check_gross(rules, orders, orders.order_qty)
     terms = Terms(
         account=body.account,
         currency=body.currency,
@@ -57,20 +57,20 @@ def opened(body: OpenDay, model: dict[str, str]) -> LiveDay:
     return begin(terms, open_day(orders, rules, np.int64(body.cash_minor)))
 
 
-def check_gross(rules: Rules, orders: Orders) -> None:
+def check_gross(rules: Rules, orders: Orders, wanted: np.ndarray) -> None:
     """A mix-up of units dies before the first child: the whole day at prices that are known."""
     most = rules.gross_notional_minor_max
     if most is None:
         return
     px = np.asarray(np.where(orders.prev_close > 0, orders.prev_close, orders.limit_px))
-    unpriced = int((orders.live & ~(px > 0)).sum())
+    unpriced = int(((wanted > 0) & ~(px > 0)).sum())
     if unpriced:
         raise Problem(
             Code.BAD_ORDER,
             f"{unpriced} order(s) have neither a prev_close nor a limit_px, which a day with "
             "gross_notional_minor_max needs",
         )
-    worth = int((orders.order_qty * px // rules.ticks_per_minor).sum())
+    worth = int((wanted * px // rules.ticks_per_minor).sum())
     if worth > most:
         raise Problem(
             Code.GROSS_TOO_LARGE,
@@ -100,13 +100,15 @@ def _times_us(schedule: Times | Session) -> tuple[int, ...]:
     return times
 
 
-def check_holdings(holdings: dict[str, int] | None, symbols: Sequence[str], orders: Orders) -> None:
-    """Without holdings the account is taken to hold exactly what it sells."""
+def check_holdings(
+    holdings: dict[str, int] | None, symbols: Sequence[str], side: np.ndarray, wanted: np.ndarray
+) -> None:
+    """Raise HOLDINGS_SHORT where more of a symbol is sold than is held; None: nobody knows."""
     if holdings is None:
         return
     sold: dict[str, int] = {}
-    for symbol, side, qty in zip(symbols, orders.side, orders.order_qty, strict=True):
-        if side == SELL:
+    for symbol, each, qty in zip(symbols, side, wanted, strict=True):
+        if each == SELL:
             sold[symbol] = sold.get(symbol, 0) + int(qty)
     short = sum(qty > holdings.get(symbol, 0) for symbol, qty in sold.items())
     if short:

@@ -83,6 +83,7 @@ def plain_style(n: int) -> Style:
     zero, never = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.bool_)
     return Style(
         paused=never,
+        canceled=never,
         best_effort=never,
         urgency_pct=zero,
         participation_ppm_min=zero,

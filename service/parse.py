@@ -12,6 +12,7 @@ import numpy as np
 
 from service.columns import SHOWN_MAX, refuse, same_length, ticks, unique, whole
 from service.core.book import TRADES, UNDOES, Report
+from service.core.day import Day
 from service.core.market import Snapshot, mean_price, opening
 from service.core.orders import SELL
 from service.core.units import CASH_MINOR_MAX, PRICE_SCALE, PRICE_TICKS_MAX
@@ -32,7 +33,7 @@ def snapshot(live: LiveDay, columns: SnapshotColumns) -> Snapshot:
     wrong = (h < lo) | (o > h) | (o < lo) | (c > h) | (c < lo)
     refuse(Code.BAD_PRICE, wrong, "each bar needs low <= open, close <= high", at)
     volume = _volumes(columns.volume)[at]
-    _check_notional(live, h)
+    check_notional(live.day, h)
     halted = volume < 0
     if columns.status is not None:
         halted = np.array([status == "HALT" for status in columns.status])[at]
@@ -78,12 +79,11 @@ def _places(live: LiveDay, symbols: list[str]) -> np.ndarray:
     return np.array(at)
 
 
-def _check_notional(live: LiveDay, high: np.ndarray) -> None:
+def check_notional(day: Day, high: np.ndarray) -> None:
     """Orders, and all sales to come beside the cash, must stay in the range of exact arithmetic."""
-    day = live.day
     per_minor = day.rules.ticks_per_minor
     # half: a buy reserves up to 1.5 times the last price; a paper sale fills up to the high
-    worth = day.orders.order_qty * high // per_minor
+    worth = day.target * high // per_minor
     refuse(
         Code.NOTIONAL_TOO_LARGE,
         worth > CASH_MINOR_MAX // 2,
@@ -144,6 +144,8 @@ def _undone(
     past = known.get(ref)
     if past is None or past.report.order != report.order:
         raise bad_execution(index, "exec_ref_id is no fill of this order")
+    if past.report.step != report.step:
+        raise bad_execution(index, "name the order or the child as the fill did")
     if past.undone_by not in (None, report.exec_id):
         raise bad_execution(index, "that fill was taken back before: name what replaced it")
     known[ref] = replace(past, undone_by=report.exec_id)

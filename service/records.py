@@ -84,7 +84,7 @@ class Records:
         requests = await self._all(client, day_id, [request_field(r["command"]) for r in rows])
         replies = await self._all(client, day_id, [reply_field(r["command"]) for r in rows])
         commands = [
-            {"seq": n, **row, "request": request.decode(), "reply": reply.decode()}
+            {"seq": n, "of": seq + 1, **row, "request": request.decode(), "reply": reply.decode()}
             for n, (row, request, reply) in enumerate(zip(rows, requests, replies, strict=True))
         ]
         return Answer(render.dump({"day_id": day_id, "client": client, "commands": commands}))

@@ -239,19 +239,23 @@ def instructions(day_id: str, instruction_id: str, live: LiveDay, named: np.ndar
 def _order_terms(live: LiveDay, at: np.ndarray) -> Json:
     """What holds for orders now; FIX OrdStatus (39) by name."""
     orders = live.day.orders
-    canceled = live.canceled_qty[at]
     return {
         "ord_status": [_ord_status(live, i) for i in at.tolist()],
-        "canceled_qty": np.maximum(canceled, 0),
+        "canceled_qty": canceled_qty(live.day)[at],
         "limit_px": np.where(orders.limit_px[at] > 0, orders.limit_px[at] / PRICE_SCALE, np.nan),
         "start_step": orders.start_step[at],
         "end_step": orders.end_step[at],
     }
 
 
+def canceled_qty(day: Day) -> np.ndarray:
+    """Shares that were cancelled: of the order's quantity what is neither filled nor working."""
+    return np.asarray(day.orders.order_qty - day.target)
+
+
 def _ord_status(live: LiveDay, order: int) -> str:
     day, style = live.day, live.day.orders.style
-    if live.canceled_qty[order] >= 0:
+    if style is not None and style.canceled[order]:
         return "PENDING_CANCEL" if day.working[order] else "CANCELED"
     if day.cum_qty[order] >= day.orders.order_qty[order]:
         return "FILLED"

@@ -10,18 +10,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.commits import MemoryStore
+from service.commits import STATES, MemoryStore, day_key
 from service.desk import Desk, Installed
 from service.errors import Problem
 from service.records import Answer
 
 DAYS_CACHED = 1
+_COMMAND = re.compile(r"(open|close|step:\d+|exec:[0-9a-f]+|instruct:.+)", re.ASCII)
 
 
 class LogRefused(Exception):
@@ -58,10 +60,22 @@ class Difference:
 def entries(path: Path) -> list[Entry]:
     """The commands of a log file, JSON or Parquet; raises LogRefused."""
     try:
-        rows = _parquet(path) if path.suffix == ".parquet" else _json(path)
-        return [Entry(**_typed(row)) for row in rows]
-    except (KeyError, TypeError, ValueError, OSError) as error:
-        raise LogRefused(f"{path} is no log of a day: {error}") from error
+        rows = list(_parquet(path) if path.suffix == ".parquet" else _json(path))
+        whole = {row.pop("of") for row in rows}
+        found = [Entry(**_typed(row)) for row in rows]
+        _check(found, whole)
+        return found
+    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        raise LogRefused(f"{path} is no whole log of a day: {error}") from error
+
+
+def _check(found: Sequence[Entry], whole: set[int]) -> None:
+    if [entry.seq for entry in found] != list(range(len(found))) or whole != {len(found)}:
+        raise ValueError("commands are missing, or out of their order")
+    for entry in found:
+        day_key(entry.client, entry.day_id)
+        if entry.state not in STATES or not _COMMAND.fullmatch(entry.command):
+            raise ValueError(f"command {entry.seq} is of no known kind")
 
 
 def _json(path: Path) -> Iterator[dict[str, Any]]:

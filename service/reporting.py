@@ -15,7 +15,7 @@ from service.core.day import Day
 from service.core.reasons import Reason
 from service.core.units import PRICE_SCALE
 from service.live import LiveDay
-from service.render import Json, alarm_rows, cash, order_columns
+from service.render import Json, alarm_rows, canceled_qty, cash, order_columns
 from service.tally import REASONS, cost_minor
 
 
@@ -35,8 +35,8 @@ def report(day_id: str, live: LiveDay, alarms: Sequence[Alarm]) -> Json:
         "steps": day.rules.steps,
         "fallbacks": live.fallbacks,
         "alarm_count": live.alarms,
-        "filled_pct": round(100.0 * float(metrics.filled_share(day).mean()), 6),
-        "eg_bp": round(float(eg.mean()), 6),
+        "filled_pct": _mean(100.0 * metrics.filled_share(day), day.target > 0),
+        "eg_bp": _mean(eg, day.target > 0),
         "toc_pct": round(100.0 * float(metrics.conflict_share(day)), 6),
         "opening_cash_minor": live.terms.opening_cash_minor,
         "cash": cash(day),
@@ -55,12 +55,18 @@ def report(day_id: str, live: LiveDay, alarms: Sequence[Alarm]) -> Json:
             "filled_pct": np.round(100.0 * metrics.filled_share(day), 6),
             "participation_pct": _participation(day),
             "conflict_steps": live.tally.conflicts,
+            "canceled_qty": canceled_qty(day),
             "shortfall_qty": shortfall,
             "shortfall_reason": _shortfall_reasons(live, shortfall),
         },
         "cuts": _cuts(live),
         "alarms": alarm_rows(live, alarms),
     }
+
+
+def _mean(values: np.ndarray, counts: np.ndarray) -> float | None:
+    """Mean over the orders that count: one that was cancelled before it traded is none."""
+    return round(float(values[counts].mean()), 6) if counts.any() else None
 
 
 def _prices(live: LiveDay) -> dict[str, np.ndarray]:
@@ -77,7 +83,8 @@ def _basket_cost(day: Day, price: np.ndarray) -> int:
     """What the fills of all orders cost against ``price``, minor units; positive when worse."""
     usual = day.cum_qty * price
     cost = -day.orders.side * (day.cum_notional - usual) / day.rules.ticks_per_minor
-    return int(np.rint(cost).sum())
+    # what was filled before any price was seen has nothing to be compared with
+    return int(np.rint(np.where(price > 0, cost, 0.0)).sum())
 
 
 def _participation(day: Day) -> list[float | None]:
@@ -87,18 +94,15 @@ def _participation(day: Day) -> list[float | None]:
 
 
 def _cuts(live: LiveDay) -> list[Json]:
-    """What each safety rule cut of each order, and what that cost against the order's TWAP."""
-    costs = cost_minor(live.tally, live.day, np.asarray(metrics.twap_price(live.day)))
+    """What each safety rule cut of each order, and what that cost against the order's TWAP; None
+    for cuts of a decision whose interval was never seen."""
+    tally, ids = live.tally, live.terms.cl_ord_ids
+    costs = cost_minor(tally, live.day, np.asarray(metrics.twap_price(live.day))).tolist()
+    priced = zip(tally.cuts[:, :3].tolist(), costs, strict=True)
+    rows = [*priced, *((row, None) for row in tally.pending.tolist())]
     return [
-        {
-            "code": REASONS[reason],
-            "cl_ord_id": live.terms.cl_ord_ids[order],
-            "cut_qty": qty,
-            "cost_minor": cost,
-        }
-        for (reason, order, qty, _), cost in zip(
-            live.tally.cuts.tolist(), costs.tolist(), strict=True
-        )
+        {"code": REASONS[code], "cl_ord_id": ids[order], "cut_qty": qty, "cost_minor": cost}
+        for (code, order, qty), cost in rows
     ]
 
 
@@ -111,12 +115,13 @@ def _average(day: Day) -> list[float | None]:
 def _shortfall_reasons(live: LiveDay, shortfall: np.ndarray) -> list[str | None]:
     day = live.day
     early = day.step < day.orders.end_step  # an order whose window is over was not cut off
-    reasons: list[str | None] = []
+    style, reasons = day.orders.style, list[str | None]()
+    canceled = np.zeros(len(shortfall), dtype=bool) if style is None else style.canceled
     for i, short in enumerate(shortfall.tolist()):
-        if live.canceled_qty[i] >= 0:
-            reasons.append(Reason.CANCELED)
-        elif not short:
+        if not short:
             reasons.append(None)
+        elif canceled[i]:
+            reasons.append(Reason.CANCELED)
         elif day.working[i]:
             reasons.append(Reason.WORKING_AT_CLOSE)
         elif live.blocked[i]:

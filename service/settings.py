@@ -112,8 +112,8 @@ class Settings(BaseSettings):
 def from_environment() -> Settings:
     """The settings of this process; raises SettingsRefused, for names that nothing reads too."""
     known = {f"CONCORD_{name.upper()}" for name in Settings.model_fields}
-    unknown = sorted(name for name in os.environ if name.startswith("CONCORD_"))
-    unknown = [name for name in unknown if name not in known]
+    ours = sorted(name for name in os.environ if name.upper().startswith("CONCORD_"))
+    unknown = [name for name in ours if name.upper() not in known]
     if unknown:
         raise SettingsRefused(f"no such setting: {', '.join(unknown)}; see docs/configuration.md")
     try:

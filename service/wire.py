@@ -8,12 +8,13 @@ are checked as arrays in parse.py.
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
     Field,
     StringConstraints,
+    model_validator,
 )
 
 from service.atoms import (
@@ -209,6 +210,13 @@ class Amend(Strict):
     would_px: float | None = None
     would_ppm: Share | None = None
     min_qty: MinQty | None = None
+
+    @model_validator(mode="after")
+    def _only_prices_are_taken_away(self) -> Self:
+        empty = {name for name in self.model_fields_set if getattr(self, name) is None}
+        if empty - {"limit_px", "would_px"}:
+            raise ValueError("only limit_px and would_px may be null; leave out what stays")
+        return self
 
 
 ClOrdIds = Annotated[Column[ClOrdId], Field(max_length=INSTRUCTED_MAX)]

@@ -252,6 +252,7 @@ class ReportedOrders(Orders):
     filled_pct: list[float]
     participation_pct: list[float | None]
     conflict_steps: list[int]
+    canceled_qty: list[int]
     shortfall_qty: list[int]
     shortfall_reason: list[str | None]
 
@@ -263,7 +264,7 @@ class Cut:
     code: str
     cl_ord_id: str
     cut_qty: int
-    cost_minor: int
+    cost_minor: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,8 +280,8 @@ class Report(Reply):
     steps: int
     fallbacks: int
     alarm_count: int
-    filled_pct: float
-    eg_bp: float
+    filled_pct: float | None
+    eg_bp: float | None
     toc_pct: float
     opening_cash_minor: int
     cash: Cash

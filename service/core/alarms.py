@@ -15,6 +15,7 @@ class AlarmCode(StrEnum):
     TRADE_CORRECTED = "TRADE_CORRECTED"
     PROTECT_BREACH = "PROTECT_BREACH"
     CASH_BREACH = "CASH_BREACH"
+    CASH_FLOOR = "CASH_FLOOR"
     NOTHING_WORKING = "NOTHING_WORKING"
     AFTER_CLOSE = "AFTER_CLOSE"
 
@@ -26,6 +27,7 @@ ALARMS = {
     AlarmCode.TRADE_CORRECTED: "shares after the correction, shares before",
     AlarmCode.PROTECT_BREACH: "the fill's price, the price that protected the child",
     AlarmCode.CASH_BREACH: "free cash after the fill, zero (minor units)",
+    AlarmCode.CASH_FLOOR: "free cash after the fill, the day's floor (minor units)",
     AlarmCode.NOTHING_WORKING: "the step of the child that a report ended, zero shares working",
     AlarmCode.AFTER_CLOSE: "the step at which the day was closed, zero",
 }

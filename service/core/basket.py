@@ -55,14 +55,20 @@ def _level(day: Day, side: Array, band_ppm: int) -> Array:
     Shares of the value of all orders of a side; a basket with one side only is not held back.
     """
     xp = namespace(day.cum_qty)
-    whole = _value(day, day.orders.order_qty)
+    whole = _value(day, day.target)
     ours, others = (_total(whole * part) for part in (side, ~side))
     theirs = _total(_value(day, day.cum_qty) * ~side)
-    share = xp.where(others > 0, theirs * PPM // at_least(others, 1), PPM)
+    share = xp.where(others > 0, _ppm(theirs, at_least(others, 1)), PPM)
     allowed_ppm = xp.clip(share + band_ppm, None, PPM)
     allowed = ours // PPM * allowed_ppm + ours % PPM * allowed_ppm // PPM
     done = _total(_value(day, day.cum_qty + day.working) * side)
     return _bounded(xp.where(allowed_ppm >= PPM, ours, allowed) - done)
+
+
+def _ppm(part: Array, whole: Array) -> Array:
+    """part / whole in millionths, in two steps: a part times a million may not fit."""
+    thousandths = part * 1_000
+    return thousandths // whole * 1_000 + thousandths % whole * 1_000 // whole
 
 
 def _bounded(minor: Array) -> Array:

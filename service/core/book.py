@@ -45,12 +45,13 @@ UNDOES = frozenset({ExecType.TRADE_CORRECT, ExecType.TRADE_CANCEL})
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """Volume at the market: ``open_qty`` shares of order number ``order`` sent at ``step``."""
+    """Volume at the market: ``open_qty`` of ``sent_qty`` shares of order number ``order``."""
 
     order: int
     step: int
     open_qty: int
     protect_px: int
+    sent_qty: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ def send(
 ) -> tuple[Child, ...]:
     """The book after decision ``step`` sent ``qty`` ``[N]`` shares under ``px`` ``[N]`` ticks."""
     (sent,) = np.nonzero(qty)
-    fresh = (Child(int(i), step, int(qty[i]), int(px[i])) for i in sent)
+    fresh = (Child(int(i), step, int(qty[i]), int(px[i]), int(qty[i])) for i in sent)
     return (*children, *fresh)
 
 
@@ -136,18 +137,18 @@ def book_reports(
 def _take_back(day: Day, ledger: _Ledger, report: Report) -> int:
     """Undo a fill; answers how many shares are working again.
 
-    They are where a child of theirs is still open, as FIX has it; else they are the order's to
-    trade again. To hold them as working in doubt can trade too little, never too much.
+    They are where a child of theirs is open, up to what it was sent with; the rest is remaining.
     """
     undone = report.undone or report
     _add_money(day, ledger, undone, -1)
-    open_children = _named_children(ledger.children, undone)
-    if not open_children:
-        ledger.beyond_qty[undone.order] -= undone.qty
-        return 0
-    child = ledger.children[open_children[0]]
-    ledger.children[open_children[0]] = replace(child, open_qty=child.open_qty + undone.qty)
-    return undone.qty
+    left = undone.qty
+    for i in _named_children(ledger.children, undone):
+        child = ledger.children[i]
+        back = min(left, child.sent_qty - child.open_qty)
+        ledger.children[i] = replace(child, open_qty=child.open_qty + back)
+        left -= back
+    ledger.beyond_qty[undone.order] -= left
+    return undone.qty - left
 
 
 def _named_children(children: list[Child], report: Report) -> list[int]:
@@ -243,4 +244,7 @@ def settlement_alarms(before: Day, after: Day) -> tuple[Alarm, ...]:
     free = int(after.free_cash_minor)
     if free < 0 and free < int(before.free_cash_minor):
         alarms.append(Alarm(AlarmCode.CASH_BREACH, -1, "", free, 0))
+    floor = after.rules.cash_floor_minor
+    if 0 <= free < floor and free < int(before.free_cash_minor):
+        alarms.append(Alarm(AlarmCode.CASH_FLOOR, -1, "", free, floor))
     return tuple(alarms)

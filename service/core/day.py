@@ -81,9 +81,17 @@ class Day:
     halted: Array
 
     @property
+    def target(self) -> Array:
+        """Shares wanted, of a cancelled order only those filled or working; int64 ``[..., N]``."""
+        xp, style, qty = namespace(self.cum_qty), self.orders.style, self.orders.order_qty
+        if style is None:
+            return qty
+        return xp.where(style.canceled, xp.minimum(qty, self.cum_qty + self.working), qty)
+
+    @property
     def remaining(self) -> Array:
         """Shares neither filled nor working, never negative; int64 ``[..., N]``."""
-        return at_least(self.orders.order_qty - self.cum_qty - self.working, 0)
+        return at_least(self.target - self.cum_qty - self.working, 0)
 
     @property
     def overfill(self) -> Array:

@@ -28,7 +28,7 @@ from service.core.units import CASH_MINOR_MAX, Array, InvariantViolation, buy_co
 def conservation(day: Day) -> Array:
     """filled + working + remaining == target + overfill."""
     booked = day.cum_qty + day.working + day.remaining
-    return booked == day.orders.order_qty + day.overfill
+    return booked == day.target + day.overfill
 
 
 def nothing_negative(day: Day) -> Array:
@@ -82,13 +82,15 @@ def child_within_limits(decided: Decided) -> Array:
 
 
 def child_obeys_style(decided: Decided) -> Array:
-    """Nothing of a paused order, nothing above its participation, nothing below its minimum."""
+    """Nothing of an order that is paused or cancelled, nothing above its participation, nothing
+    below its minimum."""
     child, seen, style = decided.decision.child_qty, decided.seen, decided.seen.orders.style
     if style is None:
         return child >= 0
     most = most_of_volume(seen, style)
     worth = (child >= style.min_qty) | (child == seen.remaining)
-    return (child == 0) | (~style.paused & (child <= most) & worth)
+    sends = ~style.paused & ~style.canceled
+    return (child == 0) | (sends & (child <= most) & worth)
 
 
 def basket_within_limits(decided: Decided) -> Array:

@@ -30,9 +30,10 @@ def average_price(day: Day) -> Array:
 def execution_gain_bp(day: Day) -> Array:
     """EG of every order against its TWAP: 1e4 d (p - p_twap) / p_twap."""
     xp = namespace(day.cum_qty)
-    base = twap_price(day)
-    gain = BP * xp.astype(day.orders.side, xp.float64) * (average_price(day) - base)
-    return xp.where(base > 0, gain / xp.where(base > 0, base, 1.0), 0.0)
+    base, price = twap_price(day), average_price(day)
+    gain = BP * xp.astype(day.orders.side, xp.float64) * (price - base)
+    known = (base > 0) & (price > 0)  # an order that was cancelled before it traded has no price
+    return xp.where(known, gain / xp.where(base > 0, base, 1.0), 0.0)
 
 
 def slippage_arrival_bp(day: Day) -> Array:
@@ -44,9 +45,10 @@ def slippage_bp(day: Day, price: Array) -> Array:
     """Cost against ``price`` (ticks ``[..., N]``), positive when worse: -1e4 d (p - p_0) / p_0;
     0 where there is no such price."""
     xp = namespace(day.cum_qty)
-    base = xp.astype(price, xp.float64)
-    cost = -BP * xp.astype(day.orders.side, xp.float64) * (average_price(day) - base)
-    return xp.where(base > 0, cost / xp.where(base > 0, base, 1.0), 0.0)
+    base, obtained = xp.astype(price, xp.float64), average_price(day)
+    cost = -BP * xp.astype(day.orders.side, xp.float64) * (obtained - base)
+    known = (base > 0) & (obtained > 0)
+    return xp.where(known, cost / xp.where(base > 0, base, 1.0), 0.0)
 
 
 def filled_share(day: Day) -> Array:

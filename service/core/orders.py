@@ -25,7 +25,8 @@ class Proceeds(StrEnum):
 class Style:
     """How single orders are to be worked, beside the policy; int64 ``[..., N]`` but for flags.
 
-    ``paused`` (bool): send nothing. ``best_effort`` (bool): nothing is forced out at the end.
+    ``paused`` (bool): send nothing. ``canceled`` (bool): wants no more than what is filled or
+    working, for ever. ``best_effort`` (bool): nothing is forced out at the end.
     ``urgency_pct`` -100..100: how far the policy's wish is moved towards the even schedule (below
     0) or a front-loaded one (above). ``participation_ppm_min`` (best effort) and ``_max`` (hard,
     0: none): share of the symbol's volume since the order's start, what is expected of the coming
@@ -34,6 +35,7 @@ class Style:
     """
 
     paused: Array
+    canceled: Array
     best_effort: Array
     urgency_pct: Array
     participation_ppm_min: Array

@@ -19,6 +19,7 @@ from service.core.fills import paper_fills
 from service.core.limits import protection
 from service.core.observe import observe
 from service.live import pack_state
+from service.reading import read
 from tests.bench.traffic import bench_day
 
 REPEATS = 400
@@ -28,14 +29,14 @@ def stages_us(n: int) -> dict[str, float]:
     """Median microseconds of each stage of a step in the middle of a day of ``n`` orders."""
     policy = installed(Path("models"))["iac"]
     day = bench_day(np.random.default_rng(1), "stages", n)
-    opened = plans.open_day("d", wire.read(wire.OpenDay, day.opening), policy.model, Trading.ACTIVE)
+    opened = plans.open_day("d", read(wire.OpenDay, day.opening), policy.model, Trading.ACTIVE)
     live = opened.live
     for k, raw in enumerate(day.steps[:4], start=1):
-        body = wire.read(wire.Step, raw)
+        body = read(wire.Step, raw)
         before = live
-        live = plans.step("d", live, k, body, raw, {}, Trading.ACTIVE, policy.policy).live
+        live = plans.step("d", live, k, body, {}, Trading.ACTIVE, policy.policy).live
     raw = day.steps[3]
-    body = wire.read(wire.Step, raw)
+    body = read(wire.Step, raw)
     snapshot = parse.snapshot(before, body.snapshot)
     fills = paper_fills(before.day, snapshot)
     settled = settle(before.day, fills)
@@ -45,7 +46,7 @@ def stages_us(n: int) -> dict[str, float]:
     decided = decide(settled, snapshot, policy.policy)
     after = plans._sent(before.after(settled), decided, 0)
     measured: dict[str, Callable[[], Any]] = {
-        "validate": lambda: wire.read(wire.Step, raw),
+        "validate": lambda: read(wire.Step, raw),
         "parse": lambda: parse.snapshot(before, body.snapshot),
         "fills_and_settle": lambda: settle(before.day, paper_fills(before.day, snapshot)),
         "mark_and_observe": lambda: observe(mark(settled, snapshot)),

@@ -58,6 +58,7 @@ def random_style(rng: np.random.Generator, size: tuple[int, int]) -> Style:
 
     return Style(
         paused=rng.random(size) < 0.1,
+        canceled=rng.random(size) < 0.1,
         best_effort=rng.random(size) < 0.2,
         urgency_pct=sometimes(-100, -30, 1, 50, 100),
         participation_ppm_min=sometimes(1, 50_000, PPM),

@@ -214,6 +214,6 @@ def test_conservation_compares_what_a_day_derives_with_what_it_stores():
 
     class Wrong:
         cum_qty, working, remaining, overfill = (np.array([x]) for x in (3, 4, 2, 0))
-        orders = random_day(np.random.default_rng(7), Shape(1, 1, 1)).orders
+        target = random_day(np.random.default_rng(7), Shape(1, 1, 1)).target
 
     assert not laws.conservation(Wrong()).all()

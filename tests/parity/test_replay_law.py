@@ -25,6 +25,8 @@ from service.core.limits import protection
 from service.core.market import Snapshot
 from service.core.policy import grid_wish
 from service.desk import Desk
+from service.reading import read
+from service.records import Records
 from tests.bench.traffic import BenchDay, bench_day
 from tests.laws.days import convert
 
@@ -44,17 +46,18 @@ def recorded(request):
 
 
 async def _play(day: BenchDay) -> list[Any]:
-    desk = Desk(MemoryStore(), installed(MODELS), 8, lambda *told: None)
+    store = MemoryStore()
+    desk, records = Desk(store, installed(MODELS), 8, lambda *told: None), Records(store)
     await desk.open("client", day.day_id, day.opening)
     for n, body in enumerate(day.steps, start=1):
         await desk.step("client", day.day_id, n, body)
     steps = range(1, len(day.steps) + 1)
-    return [json.loads((await desk.decision("client", day.day_id, n)).body) for n in steps]
+    return [json.loads((await records.decision("client", day.day_id, n)).body) for n in steps]
 
 
 def test_a_recorded_day_replays_exactly_in_the_form_of_the_simulator(recorded):
     opening, records = recorded
-    live = plans.open_day("replayed", wire.read(wire.OpenDay, opening), {}, Trading.ACTIVE).live
+    live = plans.open_day("replayed", read(wire.OpenDay, opening), {}, Trading.ACTIVE).live
     day: Day = convert(live.day, tensor)
     decided_something = False
     for record in records:
@@ -77,7 +80,7 @@ def test_a_recorded_day_replays_exactly_in_the_form_of_the_simulator(recorded):
 
 
 def _snapshot(live: Any, day: Day, record: dict[str, Any]) -> Snapshot:
-    body = wire.read(wire.Step, json.dumps(record["request"]).encode())
+    body = read(wire.Step, json.dumps(record["request"]).encode())
     # the first snapshot of a day is read as its opening
     at_step = live.after(replace(live.day, step=day.step))
     return convert(parse.snapshot(at_step, body.snapshot), tensor)

@@ -557,3 +557,37 @@ def test_so_many_references_in_a_request_and_no_more(at_work: Api) -> None:
 
     refused(at_work, references(REFERENCES_MAX))
     refused(at_work, references(REFERENCES_MAX + 1), "BAD_FIELD")
+
+
+def test_a_correction_takes_nothing_from_another_child(at_work: Api) -> None:
+    booked(at_work, fill("f", "A/1", 250))
+    assert at_work.step(2, step(2)).status == 200
+    for wrong in ("A", "A/2"):
+        refused_at(at_work, [correct("c", "f", 250, 10.05, wrong)], 3)
+    booked(at_work, correct("c", "f", 250, 10.05))
+    assert numbers(at_work, "A") == (250, 250, 750, 0)
+
+
+def test_a_bust_never_makes_a_child_larger_than_it_was(at_work: Api) -> None:
+    booked(at_work, fill("f", "A", 250))
+    assert at_work.step(2, step(2)).status == 200
+    assert booked(at_work, undo("u", "f", "A"))["alarms"][0]["limit"] == 0
+    assert numbers(at_work, "A") == (0, 250, 1_000, 0)
+    booked(at_work, fill("g", "A/2", 250, kind="FILL"))  # what the broker says is booked
+
+
+def refused_at(api: Api, executions: list[Json], n: int) -> None:
+    before = api.call("GET", "/v1/days/d").body
+    assert_problem(api.report(executions), 422, "BAD_EXECUTION")
+    assert api.step(n, step(n, None, *executions)).code == "BAD_EXECUTION"
+    assert api.call("GET", "/v1/days/d").body == before
+
+
+def test_facts_that_pass_the_cash_floor_are_alarmed(api: Api) -> None:
+    floor = {"cash_floor_minor": 900_000}
+    body = day(order("A", "BUY", 600), order("B", "SELL", 600), cash_minor=900_000, limits=floor)
+    assert api.open(body).status == 200
+    assert api.step(1, step(1)).status == 200
+    assert row(api.step(2, step(2, None, fill("s", "B/1", 150))).json, "A")["child_qty"] > 0
+    answer = booked(api, undo("u", "s", "B/1"))
+    assert alarms(answer) == ["TRADE_CANCELED", "CASH_FLOOR"]

@@ -137,7 +137,7 @@ def test_a_list_is_bounded(at_work: Api, name: str) -> None:
 def test_a_cancelled_order_sends_nothing_more_and_keeps_what_works(at_work: Api) -> None:
     answer = done(at_work, cancel=["A"])
     assert row(answer, "A") | {"version": 0} == {
-        "cl_ord_id": "A", "symbol": "SA", "side": "BUY", "order_qty": 250, "cum_qty": 0,
+        "cl_ord_id": "A", "symbol": "SA", "side": "BUY", "order_qty": 1_000, "cum_qty": 0,
         "working_qty": 250, "leaves_qty": 250, "overfill_qty": 0, "version": 0,
         "ord_status": "PENDING_CANCEL", "canceled_qty": 750, "limit_px": None,
         "start_step": 1, "end_step": 1,
@@ -147,15 +147,16 @@ def test_a_cancelled_order_sends_nothing_more_and_keeps_what_works(at_work: Api)
     assert at_work.row("A")["ord_status"] == "CANCELED"
     assert [child(at_work, n, "A") for n in (2, 3, 4)] == [0, 0, 0]
     report = at_work.close().json
-    assert row(report, "A")["cum_qty"] == 100
-    assert row(report, "A")["shortfall_reason"] == "CANCELED"
+    names = ("cum_qty", "canceled_qty", "shortfall_qty", "shortfall_reason", "filled_pct")
+    assert [row(report, "A")[name] for name in names] == [100, 900, 900, "CANCELED", 10.0]
 
 
 def test_an_order_that_never_traded_is_gone(api: Api) -> None:
     assert api.open(day()).status == 200
     assert row(done(api, cancel=["A"]), "A")["ord_status"] == "CANCELED"
     assert [child(api, n, "A") for n in (1, 2)] == [0, 0]
-    assert api.close().status == 200
+    report = api.close().json
+    assert (row(report, "A")["eg_bp"], report["eg_bp"]) == (0.0, row(report, "B")["eg_bp"])
 
 
 def test_all_orders_are_cancelled_at_once(at_work: Api) -> None:
@@ -164,11 +165,53 @@ def test_all_orders_are_cancelled_at_once(at_work: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [{"cancel": ["A"]}, {"pause": ["A"]}, {"amend": [{"cl_ord_id": "A", "min_qty": 1}]}]
+    "body", [{"resume": ["A"]}, {"pause": ["A"]}, {"amend": [{"cl_ord_id": "A", "min_qty": 1}]}]
 )
 def test_a_cancelled_order_stays_cancelled(at_work: Api, body: Json) -> None:
     done(at_work, cancel=["A"])
     assert refused(at_work, **body) == [("ORDER_CANCELED", "A", None, None)]
+
+
+def test_a_bust_of_a_cancelled_order_is_not_traded_again(api: Api) -> None:
+    """A cancel is for ever, whatever comes back afterwards."""
+    assert api.open(day()).status == 200
+    assert api.report([fill("x", "A", 100)]).status == 200
+    done(api, cancel=["A"])
+    bust = end("u", "A", "TRADE_CANCEL") | {"exec_ref_id": "x"}
+    assert api.report([bust]).status == 200
+    assert [child(api, n, "A") for n in (1, 2, 3, 4)] == [0] * 4
+
+
+def test_what_a_cancel_frees_can_be_asked_for_again(api: Api) -> None:
+    assert api.open(day(policy="all", holdings={"SB": 600})).status == 200
+    assert api.step(1, step(1)).status == 200
+    done(api, "1", cancel=["B"])
+    again = day(order("C", "SELL", 600, symbol="SB"))["orders"]
+    assert_problem(api.instruct("2", add=again), 422, "HOLDINGS_SHORT")  # it may still fill
+    assert api.report([end("e", "B/1")]).status == 200
+    assert row(done(api, "3", add=again), "C")["leaves_qty"] == 600
+    assert row(api.state(), "B")["canceled_qty"] == 600
+
+
+def test_a_cancelled_side_keeps_nobody_waiting(api: Api) -> None:
+    rows = (order("A", "BUY", 1_000), order("B", "SELL", 1_000))
+    assert api.open(day(*rows, policy="all", limits={"balance_ppm_max": 10_000})).status == 200
+    assert child(api, 1, "A") == 10
+    done(api, cancel=["B"])
+    assert api.report([fill("a", "A/1", 10), end("e", "B/1")]).status == 200
+    assert child(api, 2, "A") == 990
+
+
+def test_nothing_stands_in_the_way_of_a_cancel(api: Api) -> None:
+    closes = {"symbol": ["SA", "SB"], "prev_close": [10.0, 10.0]}
+    limits = {"gross_notional_minor_max": 1_600_000}
+    body = day(holdings={"SB": 600}, reference=closes, limits=limits)
+    assert api.open(body).status == 200
+    assert api.step(1, step(1)).status == 200
+    assert api.report([fill("x", "B/1", 700)]).status == 200  # beyond everything
+    assert done(api, "1", cancel=["B"])["orders"]["overfill_qty"] == [100]
+    assert done(api, "2", cancel="ALL")["orders"]["cl_ord_id"] == ["A"]
+    assert done(api, "3", cancel=["A", "B"])["orders"]["cl_ord_id"] == []
 
 
 # pause and resume
@@ -328,6 +371,30 @@ def test_holdings_bound_what_is_sold_later_too(api: Api) -> None:
     done(api, "2", amend=[{"cl_ord_id": "B", "order_qty": 700}])
     added = day(order("C", "SELL", 1, symbol="SB"))["orders"]
     assert_problem(api.instruct("3", add=added), 422, "HOLDINGS_SHORT")
+
+
+def test_an_order_in_a_known_symbol_has_its_reference(api: Api) -> None:
+    known = {"symbol": ["SA", "SB"], "prev_close": [10.0, 10.0], "adv_qty": [1_000, 1_000]}
+    limits = {"collar_close_bp": 100, "participation_ppm_max": 100_000}
+    assert api.open(day(policy="all", reference=known, limits=limits)).status == 200
+    other = {"symbol": ["SA"], "prev_close": [10.5], "adv_qty": [10**9]}
+    done(api, add=day(order("C", "BUY", 1_000, symbol="SA"))["orders"], reference=other)
+    reply = api.step(1, step(1, bars(px=10.5))).json
+    assert codes(reply, "C") == codes(reply, "A") == ["COLLAR_CLOSE"]
+    assert row(api.step(2, step(2, bars(px=10.0))).json, "C")["child_qty"] == 25
+
+
+def test_no_instruction_keeps_every_later_step_from_being_taken(api: Api) -> None:
+    assert api.open(day()).status == 200
+    assert api.step(1, step(1, bars(px=100_000.0))).status == 200
+    huge = day(order("C", "BUY", QTY_MAX, symbol="SA"))["orders"]
+    assert_problem(api.instruct("i", add=huge), 422, "NOTIONAL_TOO_LARGE")
+    assert api.step(2, step(2, bars(px=100_000.0))).status == 200
+
+
+@pytest.mark.parametrize("name", ["order_qty", "end_step", "completion", "participation_ppm_max"])
+def test_only_prices_are_taken_away_by_null(at_work: Api, name: str) -> None:
+    assert_problem(at_work.instruct("i", amend=[{"cl_ord_id": "A", name: None}]), 422, "BAD_FIELD")
 
 
 def test_a_new_order_is_checked_as_in_an_opening(at_work: Api) -> None:

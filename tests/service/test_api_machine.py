@@ -41,6 +41,7 @@ class Child:
     step: int
     qty: int
     protect: float | None
+    sent: int
 
     @property
     def id(self) -> str:
@@ -70,6 +71,8 @@ class Model:
         return sum(child.qty for child in self.children if child.name == name)
 
     def remaining(self, name: str) -> int:
+        if name in self.canceled:
+            return 0
         return max(self.target[name] - self.cum[name] - self.working(name), 0)
 
     @property
@@ -123,9 +126,12 @@ class Model:
         money = Fraction(str(trade["last_px"])) * qty * 100
         self.cash -= -ceil(money) if self.side[name] == "BUY" else floor(money)
         self.cum[name] -= qty
-        if named:
-            named[0].qty += qty
-        return qty if named else 0
+        left = qty
+        for child in named:
+            back = min(left, child.sent - child.qty)
+            child.qty += back
+            left -= back
+        return qty - left
 
     def book_all(self, executions: list[Json]) -> list[str]:
         """Apply the facts of one request, with the alarms that only their sum shows."""
@@ -258,7 +264,7 @@ class DayMachine(RuleBasedStateMachine):
             if qty:
                 assert not model.is_worse(name, px[name], protect)
                 model.loosen(name, protect)
-                model.children.append(Child(name, n, qty, protect))
+                model.children.append(Child(name, n, qty, protect, qty))
                 model.ever.append(f"{name}/{n}")
         return model.reserved - before
 
@@ -357,7 +363,6 @@ class DayMachine(RuleBasedStateMachine):
         self.instruct(cancel=[name])
         if not model.closed:
             model.canceled.add(name)
-            model.target[name] = model.cum[name] + model.working(name)
 
     @precondition(lambda self: bool(self.booked))
     @rule(data=st.data())
@@ -415,8 +420,7 @@ class DayMachine(RuleBasedStateMachine):
         for at, name in enumerate(NAMES):
             short = max(self.model.target[name] - self.model.cum[name], 0)
             assert report["orders"]["shortfall_qty"][at] == short
-            complete = short == 0 and name not in self.model.canceled
-            assert (report["orders"]["shortfall_reason"][at] is None) == complete
+            assert (report["orders"]["shortfall_reason"][at] is None) == (short == 0)
 
     # what always holds
 
@@ -429,7 +433,9 @@ class DayMachine(RuleBasedStateMachine):
         columns = ("order_qty", "cum_qty", "working_qty", "leaves_qty", "overfill_qty")
         for at, name in enumerate(NAMES):
             target, cum, working, leaves, over = (orders[column][at] for column in columns)
-            assert cum + leaves == target + over
+            assert target == model.target[name]
+            assert cum + leaves == target - orders["canceled_qty"][at] + over
+            assert orders["canceled_qty"][at] == 0 or name in model.canceled
             assert (cum, working) == (model.cum[name], model.working(name))
             assert leaves == working + model.remaining(name)
         cash = state["cash"]

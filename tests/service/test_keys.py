@@ -114,6 +114,42 @@ def test_limits_of_a_client_are_checked(file: Path, limits: dict[str, float]) ->
         auth.load(file)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"clients": {"dsek": {"rate_per_s_max": 1}}},
+        {"clients": {"desk": {"rate_per_s_max": True}}},
+        {"clients": {"desk": {"body_bytes_max": 1.5}}},
+        {"clients": 5},
+        {"cleints": {}},
+        {"keys": {}},
+    ],
+)
+def test_what_a_keys_file_says_in_vain_is_refused(file: Path, change: dict[str, object]) -> None:
+    keys.make(file, "desk", TRADING)
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(KeysRefused, match="not a keys file"):
+        auth.load(file)
+
+
+def test_an_id_is_one_keys(file: Path) -> None:
+    keys.make(file, "desk", TRADING)
+    held = json.loads(file.read_text())
+    held["keys"] *= 2
+    file.write_text(json.dumps(held))
+    with pytest.raises(KeysRefused, match="twice"):
+        auth.load(file)
+
+
+def test_a_key_is_revoked_through_a_link(file: Path, tmp_path: Path) -> None:
+    key = keys.make(file, "desk", TRADING)
+    link = tmp_path / "link.json"
+    link.symlink_to(file)
+    keys.revoke(link, key.partition(".")[0])
+    assert link.is_symlink()
+    assert name_of(auth.load(file), key) is None
+
+
 def test_the_command_line(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def said(*words: str) -> tuple[int, str, str]:
         code = keys.main(["--file", str(file), *words])
@@ -140,6 +176,13 @@ class Limited(Api):
             if key.client.name == "desk":
                 client = auth.Client("desk", key.client.scopes, 5.0, 600)
                 held[key_id] = auth._Key(key.digest, client)
+
+
+def test_whoever_stops_trading_is_never_told_to_wait() -> None:
+    with Limited() as api:
+        while api.call("GET", "/v1/days/d").status != 429:
+            pass
+        assert api.trading("HALTED").status == 200
 
 
 def test_a_client_that_asks_too_often_is_told_when_to_come_again() -> None:

@@ -82,7 +82,7 @@ def test_the_first_difference_is_named(api: Api, tmp_path: Path) -> None:
     assert told.startswith("command 1 (step:1) differs at $.orders.working_qty[1]: 284 then, ")
     other = [replace(e, state="HALTED") if e.command == "step:3" else e for e in log]
     assert str(again(other)).startswith("command 7 (step:3) differs at $.trading: ")
-    gone = [entry for entry in log if entry.command != "instruct:i"]
+    gone = [entry for entry in log if entry.command != "instruct:i"]  # numbers are not looked at
     assert str(again(gone)).startswith("command 5 (step:2) differs at ")
 
 
@@ -98,8 +98,28 @@ def test_a_model_that_is_not_there_is_said(api: Api, tmp_path: Path) -> None:
     "content", ["", "{}", "[]", '{"day_id": "d", "client": "c", "commands": [1]}']
 )
 def test_what_is_no_log_is_refused(tmp_path: Path, content: str) -> None:
-    with pytest.raises(LogRefused, match="no log"):
+    with pytest.raises(LogRefused, match="no whole log"):
         entries(file(tmp_path, content.encode()))
+
+
+def test_a_log_that_is_not_whole_is_refused(api: Api, tmp_path: Path) -> None:
+    a_day(api)
+    whole = json.loads(log_of(api))
+    rows = whole["commands"]
+    changes: list[list[Json]] = [
+        rows[:3],
+        rows[1:],
+        [*rows, rows[-1]],
+        [rows[1], rows[0], *rows[2:]],
+        [{**rows[0], "command": "nothing"}, *rows[1:]],
+        [{**rows[0], "state": "STOPPED"}, *rows[1:]],
+        [{**rows[0], "request": None}, *rows[1:]],
+        [],
+    ]
+    for change in changes:
+        content = json.dumps(whole | {"commands": change}).encode()
+        with pytest.raises(LogRefused, match="no whole log"):
+            entries(file(tmp_path, content))
 
 
 def test_the_program_says_how_it_ended(
