@@ -12,12 +12,12 @@ from enum import StrEnum
 
 import numpy as np
 
-from service.columns import ticks, unique
-from service.core.orders import BUY, Style
-from service.core.units import CASH_MINOR_MAX
+from service.columns import unique
+from service.core.limits import ORDER_NOTIONAL_MINOR_MAX
+from service.core.orders import BUY, Style, plain_style
 from service.errors import Code, Problem
 from service.live import LiveDay
-from service.ordering import STYLE_FIELDS, STYLES, plain_style, style_column
+from service.ordering import STYLE_FIELDS, STYLES, prices, style_column
 from service.wire import Amend, Instructions
 
 
@@ -55,6 +55,10 @@ REFUSALS = {
 """The two numbers of each refusal, in the order (observed, limit)."""
 
 
+AMENDED = ("order_qty", "limit_px", "start_step", "end_step", "live")
+"""Columns of the core's Orders that instructions change."""
+
+
 @dataclass(frozen=True, slots=True)
 class Refused:
     """One order's refusal."""
@@ -75,22 +79,19 @@ class Draft:
     touched: set[int] = field(default_factory=set)
     refused: list[Refused] = field(default_factory=list)
 
-    def refuse(self, code: Refusal, order: int, observed: int, limit: int) -> None:
-        """Note why an order cannot be instructed so."""
+    def refuse(self, code: Refusal, order: int, *numbers: int) -> None:
+        """Note why an order cannot be instructed so, with the two numbers if there are any."""
         name = self.live.terms.cl_ord_ids[order]
-        numbers = () if code is Refusal.ORDER_CANCELED else (int(observed), int(limit))
-        self.refused.append(Refused(code, name, *numbers))
+        self.refused.append(Refused(code, name, *map(int, numbers)))
 
 
 def draft_of(live: LiveDay) -> Draft:
     """The columns of a day as they are."""
-    orders, style = live.day.orders, live.day.orders.style or plain_style(len(live.terms.symbols))
+    orders = live.day.orders
+    style = orders.style or plain_style(orders.side)
     columns = {name: getattr(orders, name).copy() for name in AMENDED}
     styles = {name: getattr(style, name).copy() for name in Style.__dataclass_fields__}
     return Draft(live, columns, styles)
-
-
-AMENDED = ("order_qty", "limit_px", "start_step", "end_step", "live")
 
 
 def expect(draft: Draft, body: Instructions) -> None:
@@ -118,7 +119,7 @@ def _is_open(draft: Draft, order: int) -> bool:
     """Whether an order can be instructed at all; notes why not."""
     draft.touched.add(order)
     if draft.style["canceled"][order]:
-        draft.refuse(Refusal.ORDER_CANCELED, order, 0, 0)
+        draft.refuse(Refusal.ORDER_CANCELED, order)
         return False
     return True
 
@@ -157,7 +158,7 @@ def amend(draft: Draft, order: int, told: Amend) -> None:
     if told.order_qty is not None:
         _amend_qty(draft, order, told.order_qty)
     if "limit_px" in told.model_fields_set:
-        columns["limit_px"][order] = _price("limit_px", told.limit_px)
+        columns["limit_px"][order] = prices("limit_px", [told.limit_px])[0]
     for name in STYLES:
         if name in told.model_fields_set:
             column = style_column(name, [getattr(told, name)])
@@ -172,10 +173,6 @@ def _check_style(draft: Draft, order: int) -> None:
         draft.refuse(Refusal.BELOW_MIN_QTY, order, qty, style["min_qty"][order])
     if 0 < most < least:
         draft.refuse(Refusal.PARTICIPATION_CROSSED, order, least, most)
-
-
-def _price(name: str, px: float | None) -> int:
-    return 0 if px is None else int(ticks(name, np.array([px]))[0])
 
 
 def _amend_window(draft: Draft, order: int, amend: Amend) -> None:
@@ -202,8 +199,8 @@ def _amend_qty(draft: Draft, order: int, qty: int) -> None:
     if int(day.orders.side[order]) == BUY and qty % lot:
         draft.refuse(Refusal.NOT_IN_LOTS, order, qty, lot)
     worth = qty * int(day.last_px[order]) // day.rules.ticks_per_minor
-    if worth > CASH_MINOR_MAX // 2:
-        draft.refuse(Refusal.TOO_LARGE, order, worth, CASH_MINOR_MAX // 2)
+    if worth > ORDER_NOTIONAL_MINOR_MAX:
+        draft.refuse(Refusal.TOO_LARGE, order, worth, ORDER_NOTIONAL_MINOR_MAX)
     draft.orders["order_qty"][order] = qty
 
 

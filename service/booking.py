@@ -60,8 +60,9 @@ def reported(live: LiveDay, told: Sequence[Execution], known: Mapping[str, bytes
         raise Problem(Code.PAPER_DAY, "open the day with fills: reported to send executions")
     if not told:
         return live, (), {}
-    listed = parse.reports(live, told, past_trades(known))
-    fresh = [(i, report) for i, report in enumerate(listed) if _is_new(i, report, known)]
+    past = {exec_id: _Content(*orjson.loads(held)) for exec_id, held in known.items()}
+    listed = parse.reports(live, told, _past_trades(past))
+    fresh = [(i, report) for i, report in enumerate(listed) if _is_new(i, report, past)]
     try:
         news = [report for _, report in fresh]
         booked = book_reports(live.day, live.children, news, live.loosest_px)
@@ -72,29 +73,28 @@ def reported(live: LiveDay, told: Sequence[Execution], known: Mapping[str, bytes
     alarms = (*booked.alarms, *settlement_alarms(live.day, day))
     after = live.after(day, children=booked.children, alarms=live.alarms + len(alarms))
     enforce_book(after)
-    return after, alarms, _remembered(news, known)
+    return after, alarms, _remembered(news, past)
 
 
-def past_trades(known: Mapping[str, bytes]) -> dict[str, parse.PastTrade]:
+def _past_trades(past: Mapping[str, _Content]) -> dict[str, parse.PastTrade]:
     """The fills among the executions that were booked before, by exec_id."""
-    contents = {exec_id: _Content(*orjson.loads(held)) for exec_id, held in known.items()}
     return {
         exec_id: parse.PastTrade(
             Report(exec_id, c.order, c.step, ExecType(c.exec_type), c.qty, c.px), c.undone_by
         )
-        for exec_id, c in contents.items()
+        for exec_id, c in past.items()
         if c.exec_type in TRADES
     }
 
 
-def _remembered(news: Sequence[Report], known: Mapping[str, bytes]) -> dict[str, bytes]:
+def _remembered(news: Sequence[Report], past: Mapping[str, _Content]) -> dict[str, bytes]:
     """The store fields of new executions, and of the fills that they undid."""
     changed: dict[str, _Content] = {}
     for report in news:
         changed[report.exec_id] = _content(report)
         if report.undone:
             ref = report.undone.exec_id
-            before = changed.get(ref) or _Content(*orjson.loads(known[ref]))
+            before = changed.get(ref) or past[ref]
             changed[ref] = before._replace(undone_by=report.exec_id)
     return {exec_field(exec_id): orjson.dumps([*content]) for exec_id, content in changed.items()}
 
@@ -117,9 +117,8 @@ class _Content(NamedTuple):
     undone_by: str | None
 
 
-def _is_new(index: int, report: Report, known: Mapping[str, bytes]) -> bool:
-    held = known.get(report.exec_id)
-    content = None if held is None else _Content(*orjson.loads(held))
+def _is_new(index: int, report: Report, past: Mapping[str, _Content]) -> bool:
+    content = past.get(report.exec_id)
     if content is not None and content._replace(undone_by=None) != _content(report):
         raise Problem(
             Code.EXEC_ID_REUSED,

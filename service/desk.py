@@ -16,7 +16,6 @@ from typing import Protocol
 from service import opening, plans, render
 from service.booking import exec_field
 from service.commits import (
-    SEQ_ABSENT,
     Commit,
     Committed,
     Conflict,
@@ -34,7 +33,7 @@ from service.errors import Code, Problem
 from service.live import LiveDay
 from service.plans import Effect
 from service.reading import read
-from service.records import Answer, checked, logged, there
+from service.records import Answer, checked, logged, opened, there
 from service.shelf import DayLocks, Held, Key, Shelf
 from service.wire import Close, Execution, ExecutionBatch, Instructions, OpenDay, Step
 
@@ -137,8 +136,7 @@ class Desk:
 
     async def set_day_state(self, client: str, day_id: str, state: str) -> Answer:
         """Set the state of a day, which must be there: a halt of nothing halts nothing."""
-        if (await self._store.load(client, checked(day_id), ())).seq == SEQ_ABSENT:
-            raise Problem(Code.DAY_NOT_FOUND, "open the day first: PUT /v1/days/{day_id}")
+        opened(await self._store.load(client, checked(day_id), ()))
         return await self.set_state(f"{client}/{day_id}", state)
 
     async def set_state(self, scope: str, state: str) -> Answer:
@@ -177,14 +175,14 @@ class Desk:
     ) -> Answer:
         """Carry out one command: at most once, however often it is sent."""
         key = (client, checked(day_id))
-        digest = hashlib.sha256(raw).digest()
+        asked = _Asked(command, raw, hashlib.sha256(raw).digest())
         told = {name for e in executions for name in (e.exec_id, e.exec_ref_id) if name}
         names = [exec_field(exec_id) for exec_id in sorted(told)]
         async with self._locks.one(key):
             for _ in range(ATTEMPTS_MAX):
                 held = await self._shelf.get(key, names)
                 past = held.live is not None and (is_opening or done(held.live))
-                if past and (answer := await self._recorded(key, command, digest)):
+                if past and (answer := await self._recorded(key, asked)):
                     return answer
                 try:
                     effect = plan(held)
@@ -192,34 +190,32 @@ class Desk:
                     if await self._shelf.is_current(key, held):
                         raise
                     continue
-                answer = await self._commit(key, command, raw, held, effect)
+                answer = await self._commit(key, asked, held, effect)
                 if answer is not None:
                     return answer
         raise Problem(Code.BUSY, "repeat the request")
 
-    async def _recorded(self, key: Key, command: str, digest: bytes) -> Answer | None:
-        """What was answered to ``command``; None if it was not carried out."""
-        names = (reply_field(command), digest_field(command))
+    async def _recorded(self, key: Key, asked: _Asked) -> Answer | None:
+        """What was answered to a command; None if it was not carried out."""
+        names = (reply_field(asked.command), digest_field(asked.command))
         stored = (await self._store.load(*key, names)).fields
         if names[0] not in stored:
             return None
-        if stored[names[1]] != digest:
+        if stored[names[1]] != asked.digest:
             raise _changed()
         return Answer(stored[names[0]], replayed=True)
 
-    async def _commit(
-        self, key: Key, command: str, raw: bytes, held: Held, effect: Effect
-    ) -> Answer | None:
+    async def _commit(self, key: Key, asked: _Asked, held: Held, effect: Effect) -> Answer | None:
         """Write an effect; None where the day or the trading state moved and it must be redone."""
         commit = Commit(
             client=key[0],
             day_id=key[1],
             expected_seq=held.seq,
-            command=command,
-            digest=hashlib.sha256(raw).digest(),
+            command=asked.command,
+            digest=asked.digest,
             state=held.state,
             reply=effect.reply,
-            fields=effect.written() | logged(held.seq + 1, command, held.state, raw),
+            fields=effect.written() | logged(held.seq + 1, asked.command, held.state, asked.raw),
         )
         # in doubt until the store has answered: the next command must look
         self._shelf.drop(key)
@@ -227,7 +223,7 @@ class Desk:
         match outcome:
             case Committed(seq):
                 self._shelf.put(key, Held(seq, effect.live, held.state, {}))
-                self._watcher(*key, command, effect)
+                self._watcher(*key, asked.command, effect)
                 return Answer(effect.reply)
             case Replayed(reply):
                 return Answer(reply, replayed=True)
@@ -235,6 +231,15 @@ class Desk:
                 raise _changed()
             case Stale() | StateMoved():
                 return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A command by its natural key, the bytes that asked for it, and their SHA-256."""
+
+    command: str
+    raw: bytes
+    digest: bytes
 
 
 def _changed() -> Problem:

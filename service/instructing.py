@@ -25,11 +25,11 @@ from service.amending import (
 )
 from service.core.contract import N_MAX
 from service.core.day import admit, instruct
-from service.core.orders import Orders, Style
+from service.core.orders import Orders, Style, plain_style
 from service.errors import Code, Problem
 from service.live import LiveDay, numbered
 from service.opening import check_gross, check_holdings
-from service.ordering import orders_of, plain_style
+from service.ordering import listed_orders
 from service.parse import check_notional
 from service.tally import widened
 from service.wire import Instructions
@@ -92,7 +92,7 @@ def _changed(draft: Draft) -> LiveDay:
 
 
 def _is_plain(style: Mapping[str, np.ndarray]) -> bool:
-    plain = plain_style(len(style["paused"]))
+    plain = plain_style(style["urgency_pct"])
     return all(np.array_equal(column, getattr(plain, name)) for name, column in style.items())
 
 
@@ -101,24 +101,21 @@ def _added(live: LiveDay, body: Instructions) -> LiveDay:
     columns, day, terms = body.add, live.day, live.terms
     if columns is None:
         return live
-    ids, steps = columns.cl_ord_id, day.rules.steps
-    rank = sorted(range(len(ids)), key=ids.__getitem__)
-    more = orders_of(columns, body.reference, rank, steps, first_step=day.step + 1)
-    symbols = tuple(columns.symbol[i] for i in rank)
-    more = _as_known(live, symbols, more)
-    before, more = _of_one_kind(day.orders, more)
-    names = terms.cl_ord_ids + tuple(ids[i] for i in rank)
-    terms = replace(terms, cl_ord_ids=names, symbols=terms.symbols + symbols)
-    wider = np.zeros((steps, len(ids)), dtype=np.bool_)
+    steps, count = day.rules.steps, len(columns.cl_ord_id)
+    listed = listed_orders(columns, body.reference, steps, first_step=day.step + 1)
+    more = _as_known(live, listed.symbols, listed.orders)
+    names = terms.cl_ord_ids + listed.cl_ord_ids
+    terms = replace(terms, cl_ord_ids=names, symbols=terms.symbols + listed.symbols)
+    wider = np.zeros((steps, count), dtype=np.bool_)
     return replace(
         live,
         terms=terms,
-        day=admit(replace(day, orders=before), more),
-        blocked=_longer(live.blocked, len(ids), 0),
+        day=admit(day, more),
+        blocked=_longer(live.blocked, count, 0),
         sent=np.concatenate([live.sent, wider], axis=1),
-        loosest_px=_longer(live.loosest_px, len(ids), 0),
-        version=_longer(live.version, len(ids), 1),
-        tally=widened(live.tally, len(ids)),
+        loosest_px=_longer(live.loosest_px, count, 0),
+        version=_longer(live.version, count, 1),
+        tally=widened(live.tally, count),
         numbers=numbered(names),
     )
 
@@ -135,17 +132,6 @@ def _as_known(live: LiveDay, symbols: tuple[str, ...], more: Orders) -> Orders:
         for name in ("prev_close", "adv_qty", "vol_ppm", "profile_ppm")
     }
     return replace(more, **shared)
-
-
-def _of_one_kind(a: Orders, b: Orders) -> tuple[Orders, Orders]:
-    """Both with a style, or both without."""
-    if (a.style is None) == (b.style is None):
-        return a, b
-    one, other = (
-        orders if orders.style else replace(orders, style=plain_style(orders.side.size))
-        for orders in (a, b)
-    )
-    return one, other
 
 
 def _longer(column: np.ndarray, more: int, value: int) -> np.ndarray:

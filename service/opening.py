@@ -16,7 +16,7 @@ from service.core.orders import SELL, Orders, Rules
 from service.core.units import PRICE_SCALE
 from service.errors import Code, Problem
 from service.live import LiveDay, Terms, begin
-from service.ordering import orders_of
+from service.ordering import listed_orders
 from service.wire import OpenDay, Session, Times
 
 # ISO 4217 currencies whose minor unit is not a hundredth
@@ -31,11 +31,9 @@ _MINOR_DIGITS = {
 def opened(body: OpenDay, model: dict[str, str]) -> LiveDay:
     """The live day that an opening asks for; ``model`` describes the policy that it pins."""
     times = _times_us(body.schedule)
-    ids = body.orders.cl_ord_id
-    rank = sorted(range(len(ids)), key=ids.__getitem__)  # the canonical order of the orders
-    orders = orders_of(body.orders, body.reference, rank, len(times))
-    symbols = tuple(body.orders.symbol[i] for i in rank)
-    check_holdings(body.holdings, symbols, orders.side, orders.order_qty)
+    listed = listed_orders(body.orders, body.reference, len(times))
+    orders = listed.orders
+    check_holdings(body.holdings, listed.symbols, orders.side, orders.order_qty)
     limits = body.limits
     asked = limits.model_dump(exclude={"snapshot_age_s_max"})
     per_minor = PRICE_SCALE // 10 ** _MINOR_DIGITS.get(body.currency, 2)
@@ -50,8 +48,8 @@ def opened(body: OpenDay, model: dict[str, str]) -> LiveDay:
         fills=body.fills,
         snapshot_age_s_max=limits.snapshot_age_s_max,
         opening_cash_minor=body.cash_minor,
-        cl_ord_ids=tuple(ids[i] for i in rank),
-        symbols=symbols,
+        cl_ord_ids=listed.cl_ord_ids,
+        symbols=listed.symbols,
         holdings=body.holdings,
     )
     return begin(terms, open_day(orders, rules, np.int64(body.cash_minor)))

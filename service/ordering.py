@@ -6,14 +6,14 @@ An opening and an instruction that adds orders send the same columns.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from service.columns import refuse, same_length, ticks, unique, whole
 from service.core.contract import N_MAX
-from service.core.orders import BUY, SELL, Orders, Style
+from service.core.orders import BUY, SELL, Orders, Style, plain_style
 from service.core.units import BP, PPM
 from service.errors import Code, Problem
 from service.wire import OrderColumns, ReferenceColumns
@@ -30,15 +30,34 @@ STYLE_FIELDS = {"completion": "best_effort"}
 """Those that the core has under another name."""
 
 
-def orders_of(
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Orders in their canonical order, by ``cl_ord_id``."""
+
+    cl_ord_ids: tuple[str, ...]
+    symbols: tuple[str, ...]
+    orders: Orders
+
+
+def listed_orders(
+    columns: OrderColumns, reference: ReferenceColumns | None, steps: int, first_step: int = 1
+) -> Listed:
+    """The orders of ``columns`` for a day of ``steps``; ``first_step`` is the decision at which
+    they can start."""
+    ids = columns.cl_ord_id
+    rank = sorted(range(len(ids)), key=ids.__getitem__)
+    orders = _orders(columns, reference, rank, steps, first_step)
+    symbols = tuple(columns.symbol[i] for i in rank)
+    return Listed(tuple(ids[i] for i in rank), symbols, orders)
+
+
+def _orders(
     columns: OrderColumns,
     reference: ReferenceColumns | None,
     rank: list[int],
     steps: int,
-    first_step: int = 1,
+    first_step: int,
 ) -> Orders:
-    """The orders of ``columns`` in the order ``rank`` of their places, for a day of ``steps``;
-    ``first_step`` is the decision at which they can start."""
     n = len(rank)
     if n > N_MAX:
         raise Problem(Code.TOO_MANY_ORDERS, f"send at most {N_MAX} orders, this is {n}")
@@ -58,12 +77,12 @@ def orders_of(
         start_step=start,
         end_step=end,
         live=qty > 0,
-        style=style_of(columns, rank, qty),
+        style=_style(columns, rank, qty),
         **_reference(reference, [columns.symbol[i] for i in rank], steps),
     )
 
 
-def style_of(columns: OrderColumns, rank: list[int], qty: np.ndarray) -> Style | None:
+def _style(columns: OrderColumns, rank: list[int], qty: np.ndarray) -> Style | None:
     """How the orders are to be worked; None where all are worked as the policy alone wants it."""
     given = {name: getattr(columns, name) for name in STYLES}
     made = {
@@ -73,25 +92,9 @@ def style_of(columns: OrderColumns, rank: list[int], qty: np.ndarray) -> Style |
     }
     if not made:
         return None
-    style = replace(plain_style(len(rank)), **made)
-    check_style(style, qty, np.array(rank))
+    style = replace(plain_style(qty), **made)
+    _check_style(style, qty, np.array(rank))
     return style
-
-
-def plain_style(n: int) -> Style:
-    """The style of ``n`` orders that have none of their own."""
-    zero, never = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.bool_)
-    return Style(
-        paused=never,
-        canceled=never,
-        best_effort=never,
-        urgency_pct=zero,
-        participation_ppm_min=zero,
-        participation_ppm_max=zero,
-        would_px=zero,
-        would_ppm=zero + PPM,
-        min_qty=zero,
-    )
 
 
 def style_column(name: str, values: Sequence[Any]) -> np.ndarray:
@@ -99,14 +102,12 @@ def style_column(name: str, values: Sequence[Any]) -> np.ndarray:
     if name == "completion":
         return np.array([value == "BEST_EFFORT" for value in values])
     if name == "would_px":
-        px, absent = optional(values)
-        return np.where(absent, 0, ticks("would_px", px))
+        return prices(name, values)
     default = PPM if name == "would_ppm" else 0
     return np.array([default if value is None else value for value in values], dtype=np.int64)
 
 
-def check_style(style: Style, qty: np.ndarray, at: np.ndarray | None = None) -> None:
-    """Raise BAD_ORDER where parts of a style contradict each other or the order."""
+def _check_style(style: Style, qty: np.ndarray, at: np.ndarray) -> None:
     least, most = style.participation_ppm_min, style.participation_ppm_max
     refuse(
         Code.BAD_ORDER,
@@ -121,11 +122,16 @@ def _column(values: Sequence[int] | None, n: int, default: int) -> np.ndarray:
     return np.full(n, default) if values is None else np.array(values, dtype=np.int64)
 
 
+def prices(where: str, values: Sequence[float | None]) -> np.ndarray:
+    """Prices in ticks, 0 for None; raises BAD_PRICE."""
+    px, absent = _optional(values)
+    return np.where(absent, 0, ticks(where, px))
+
+
 def _limits(columns: OrderColumns, n: int) -> np.ndarray:
     if columns.limit_px is None:
         return np.zeros(n, dtype=np.int64)
-    px, absent = optional(columns.limit_px)
-    return np.where(absent, 0, ticks("orders.limit_px", px))
+    return prices("orders.limit_px", columns.limit_px)
 
 
 def _check_orders(
@@ -169,13 +175,13 @@ def _reference_columns(known: ReferenceColumns, steps: int) -> dict[str, np.ndar
     """The given columns; -1 stands for a symbol without the value."""
     columns: dict[str, np.ndarray] = {}
     if known.prev_close is not None:
-        px, absent = optional(known.prev_close)
+        px, absent = _optional(known.prev_close)
         columns["prev_close"] = np.where(absent, -1, ticks("reference.prev_close", px))
     if known.adv_qty is not None:
-        adv, absent = optional(known.adv_qty)
+        adv, absent = _optional(known.adv_qty)
         columns["adv_qty"] = np.where(absent, -1, whole(adv))
     if known.daily_vol_bp is not None:
-        vol, absent = optional(known.daily_vol_bp)
+        vol, absent = _optional(known.daily_vol_bp)
         wrong = ~((vol > 0) & (vol <= VOL_BP_MAX))
         refuse(Code.BAD_FIELD, wrong, f"daily_vol_bp must be above 0, at most {VOL_BP_MAX}")
         vol_ppm = np.maximum(np.rint(vol * (PPM // BP)), 1).astype(np.int64)
@@ -185,7 +191,7 @@ def _reference_columns(known: ReferenceColumns, steps: int) -> dict[str, np.ndar
     return columns
 
 
-def optional(values: Sequence[float | None]) -> tuple[np.ndarray, np.ndarray]:
+def _optional(values: Sequence[float | None]) -> tuple[np.ndarray, np.ndarray]:
     """Values with an acceptable 1 where they are absent, and where that is."""
     absent = np.array([value is None for value in values])
     return np.array([1 if value is None else value for value in values], dtype=float), absent

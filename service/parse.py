@@ -13,6 +13,7 @@ import numpy as np
 from service.columns import SHOWN_MAX, refuse, same_length, ticks, unique, whole
 from service.core.book import TRADES, UNDOES, Report
 from service.core.day import Day
+from service.core.limits import ORDER_NOTIONAL_MINOR_MAX
 from service.core.market import Snapshot, mean_price, opening
 from service.core.orders import SELL
 from service.core.units import CASH_MINOR_MAX, PRICE_SCALE, PRICE_TICKS_MAX
@@ -82,12 +83,11 @@ def _places(live: LiveDay, symbols: list[str]) -> np.ndarray:
 def check_notional(day: Day, high: np.ndarray) -> None:
     """Orders, and all sales to come beside the cash, must stay in the range of exact arithmetic."""
     per_minor = day.rules.ticks_per_minor
-    # half: a buy reserves up to 1.5 times the last price; a paper sale fills up to the high
     worth = day.target * high // per_minor
     refuse(
         Code.NOTIONAL_TOO_LARGE,
-        worth > CASH_MINOR_MAX // 2,
-        f"an order may be worth at most {CASH_MINOR_MAX // 2} minor units at its bar's high",
+        worth > ORDER_NOTIONAL_MINOR_MAX,
+        f"an order may be worth at most {ORDER_NOTIONAL_MINOR_MAX} minor units at its bar's high",
     )
     # what was sold is in the cash already
     leaves = (day.remaining + day.working) * (day.orders.side == SELL)

@@ -20,11 +20,11 @@ class Quotas:
     def __init__(self) -> None:
         self._buckets: dict[tuple[str, float], AsyncLimiter] = {}
 
-    async def take(self, client: Client) -> Client:
-        """The client itself; raises RATE_LIMITED when it has asked too often."""
+    async def take(self, client: Client) -> None:
+        """Count a request; raises RATE_LIMITED when the client has asked too often."""
         rate = client.rate_per_s_max
         if rate is None:
-            return client
+            return
         bucket = self._buckets.get((client.name, rate))
         if bucket is None:
             bucket = self._buckets[client.name, rate] = AsyncLimiter(
@@ -37,7 +37,6 @@ class Quotas:
                 retry_after_s=ceil(_period_s(rate)),
             )
         await bucket.acquire()
-        return client
 
 
 def _period_s(rate: float) -> float:

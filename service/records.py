@@ -71,14 +71,13 @@ class Records:
     async def report(self, client: str, day_id: str) -> Answer:
         """The report that the close answered."""
         loaded = await self._store.load(client, checked(day_id), (reply_field("close"),))
-        _opened(loaded)
-        if not loaded.fields:
+        if not opened(loaded).fields:
             raise Problem(Code.STEP_NOT_FOUND, "the report is made when the day is closed")
         return Answer(loaded.fields[reply_field("close")])
 
     async def log(self, client: str, day_id: str) -> Answer:
         """Every command of a day in its order, with the bytes that came and went."""
-        seq = _opened(await self._store.load(client, checked(day_id), ())).seq
+        seq = opened(await self._store.load(client, checked(day_id), ())).seq
         told = await self._all(client, day_id, [f"log:{n}" for n in range(seq + 1)])
         rows = [orjson.loads(entry) for entry in told]
         requests = await self._all(client, day_id, [request_field(r["command"]) for r in rows])
@@ -110,11 +109,16 @@ def checked(day_id: str) -> str:
 def there(held: Held) -> LiveDay:
     """The day that is held; raises DAY_NOT_FOUND."""
     if held.live is None:
-        raise Problem(Code.DAY_NOT_FOUND, "open the day first: PUT /v1/days/{day_id}")
+        raise _not_found()
     return held.live
 
 
-def _opened(loaded: Loaded) -> Loaded:
+def opened(loaded: Loaded) -> Loaded:
+    """What was loaded of a day that is there; raises DAY_NOT_FOUND."""
     if loaded.seq == SEQ_ABSENT:
-        raise Problem(Code.DAY_NOT_FOUND, "open the day first: PUT /v1/days/{day_id}")
+        raise _not_found()
     return loaded
+
+
+def _not_found() -> Problem:
+    return Problem(Code.DAY_NOT_FOUND, "open the day first: PUT /v1/days/{day_id}")

@@ -12,7 +12,7 @@ import asyncio
 import json
 import re
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from service.commits import STATES, MemoryStore, day_key
 from service.desk import Desk, Installed
 from service.errors import Problem
 from service.records import Answer
+from service.tables import log_rows
 
 DAYS_CACHED = 1
 _COMMAND = re.compile(r"(open|close|step:\d+|exec:[0-9a-f]+|instruct:.+)", re.ASCII)
@@ -60,7 +61,7 @@ class Difference:
 def entries(path: Path) -> list[Entry]:
     """The commands of a log file, JSON or Parquet; raises LogRefused."""
     try:
-        rows = list(_parquet(path) if path.suffix == ".parquet" else _json(path))
+        rows = _parquet(path) if path.suffix == ".parquet" else log_rows(path.read_bytes())
         whole = {row.pop("of") for row in rows}
         found = [Entry(**_typed(row)) for row in rows]
         _check(found, whole)
@@ -78,15 +79,11 @@ def _check(found: Sequence[Entry], whole: set[int]) -> None:
             raise ValueError(f"command {entry.seq} is of no known kind")
 
 
-def _json(path: Path) -> Iterator[dict[str, Any]]:
-    held = json.loads(path.read_text(encoding="utf-8"))
-    return ({"day_id": held["day_id"], "client": held["client"], **r} for r in held["commands"])
-
-
-def _parquet(path: Path) -> Iterator[dict[str, Any]]:
+def _parquet(path: Path) -> list[dict[str, Any]]:
     import pyarrow.parquet
 
-    return iter(pyarrow.parquet.read_table(path).to_pylist())
+    rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path).to_pylist()
+    return rows
 
 
 def _typed(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,9 +36,14 @@ def log_as(log: bytes, name: str) -> bytes:
     """A log (JSON) in the format of that name, one row for each command."""
     if name == "json":
         return log
-    held = orjson.loads(log)
-    rows = [{"day_id": held["day_id"], "client": held["client"], **r} for r in held["commands"]]
+    rows = log_rows(log)
     return _table({key: [row[key] for row in rows] for key in rows[0]}, name)
+
+
+def log_rows(log: bytes) -> list[dict[str, Any]]:
+    """One row for each command of a log (JSON), its day and client in front."""
+    held = orjson.loads(log)
+    return [{"day_id": held["day_id"], "client": held["client"], **r} for r in held["commands"]]
 
 
 def _table(columns: dict[str, list[Any]], name: str) -> bytes:

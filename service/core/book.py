@@ -123,7 +123,7 @@ def book_reports(
     n = day.cum_qty.shape[-1]
     ledger = _Ledger(list(children), [0] * n, [0] * n, [0] * n, [0] * n, [0] * n)
     for index, report in enumerate(reports):
-        again = _take_back(day, ledger, report) if report.undone else 0
+        again = _take_back(day, ledger, report.undone) if report.undone else 0
         named = _named_children(ledger.children, report)
         if report.exec_type in TRADES:
             _book_trade(day, ledger, index, report, named, int(loosest_px[report.order]))
@@ -134,12 +134,11 @@ def book_reports(
     return _booked(day, ledger)
 
 
-def _take_back(day: Day, ledger: _Ledger, report: Report) -> int:
+def _take_back(day: Day, ledger: _Ledger, undone: Report) -> int:
     """Undo a fill; answers how many shares are working again.
 
     They are where a child of theirs is open, up to what it was sent with; the rest is remaining.
     """
-    undone = report.undone or report
     _add_money(day, ledger, undone, -1)
     left = undone.qty
     for i in _named_children(ledger.children, undone):

@@ -28,6 +28,8 @@ CASH_BUFFER_BP_MAX = 5_000
 """A buy may reserve at most 1.5 times its last price."""
 CHILD_QTY_MAX = QTY_MAX
 CHILD_NOTIONAL_MINOR_MAX = CASH_MINOR_MAX
+ORDER_NOTIONAL_MINOR_MAX = CASH_MINOR_MAX // 2
+"""Half: a buy reserves up to 1.5 times the last price, a paper sale fills up to the high."""
 PARTICIPATION_PPM_MAX = PPM
 """Children are at most the whole volume that the interval is expected to trade."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from service.core.units import Array, check, namespace
+from service.core.units import PPM, Array, namespace
 
 BUY = -1
 """Acquire: the paper's d = -1."""
@@ -75,9 +75,28 @@ class Orders:
         return self.end_step - self.start_step + 1
 
 
+def plain_style(like: Array) -> Style:
+    """The style of orders that have none of their own; columns as ``like``, int64 ``[..., N]``."""
+    zero = namespace(like).zeros_like(like)
+    never = zero > 0
+    return Style(
+        paused=never,
+        canceled=never,
+        best_effort=never,
+        urgency_pct=zero,
+        participation_ppm_min=zero,
+        participation_ppm_max=zero,
+        would_px=zero,
+        would_ppm=zero + PPM,
+        min_qty=zero,
+    )
+
+
 def joined_orders(first: Orders, then: Orders) -> Orders:
-    """Both, the second behind the first; each has a style or neither has."""
+    """Both, the second behind the first; if one has a style, the other gets a plain one."""
     xp = namespace(first.side)
+    if (first.style is None) != (then.style is None):
+        first, then = (replace(o, style=o.style or plain_style(o.side)) for o in (first, then))
 
     def joined(a: Any, b: Any) -> Any:
         if is_dataclass(a):
@@ -85,7 +104,6 @@ def joined_orders(first: Orders, then: Orders) -> Orders:
             return replace(a, **pairs)  # type: ignore[type-var]
         return a if a is None else xp.concat([a, b], axis=-1)
 
-    check((first.style is None) == (then.style is None), "orders that are joined are of one kind")
     both: Orders = joined(first, then)
     return both
 
