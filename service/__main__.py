@@ -11,7 +11,6 @@ import signal
 import ssl
 import sys
 from contextlib import ExitStack
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -20,13 +19,11 @@ import uvicorn
 from service import auth
 from service.app import Tracing, create_app
 from service.commits import StoreUnavailable
-from service.core.baselines import BASELINES
-from service.core.contract import fingerprint
-from service.desk import Installed
 from service.embedded import EmbeddedError, EmbeddedValkey
 from service.keys import bootstrap
-from service.onnx_policy import ModelRefused, load
+from service.manifest import ModelRefused
 from service.protocol import BoundedHttp
+from service.rack import Folder
 from service.settings import Settings, SettingsRefused, from_environment
 from service.store import RedisStore
 from service.telemetry import configure_logs, note
@@ -73,14 +70,13 @@ def _serve(settings: Settings, stack: ExitStack) -> None:
     configure_logs(settings.log_level)
     tracing = _tracing(settings.otel_endpoint, stack)
     keyring = _keyring(settings)
-    policies = installed(settings.models_dir)
     url = settings.redis_url or _embedded(settings, stack)
     store = _store(url, settings.store_wait_s_max)
     # before the server, which would tell it with a trace
     asyncio.run(_check_durable(url, settings.store_wait_s_max))
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(settings, store, policies, keyring, tracing),
+            create_app(settings, store, Folder(settings.models_dir), keyring, tracing),
             host=settings.host,
             port=settings.port,
             loop="uvloop",
@@ -164,17 +160,6 @@ def _store_died() -> None:
     """End at once: without its store the service can only refuse, and a restart mends both."""
     print("concord stops: its embedded store ended, see store/valkey.log", file=sys.stderr)
     os._exit(EXIT_STORE_DIED)
-
-
-def installed(models_dir: Path) -> dict[str, Installed]:
-    """The policies that a day may name: the schedules and the exchange of the shipped model."""
-    rules = {
-        name: Installed(policy, {"name": name, "version": "1", "fingerprint": fingerprint()[:16]})
-        for name, policy in BASELINES.items()
-    }
-    model = load(models_dir)
-    told = {"name": model.name, "version": model.version, "fingerprint": model.fingerprint}
-    return rules | {"iac": Installed(model, told)}
 
 
 def _keyring(settings: Settings) -> auth.Watched:

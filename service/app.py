@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any, Protocol, TypedDict
 
 from fastapi import FastAPI, Request, Response
@@ -19,11 +19,12 @@ from service.auth import Keyring, Watched
 from service.commits import Store, StoreUnavailable
 from service.core.policy import Policy
 from service.core.units import InvariantViolation
-from service.desk import Desk, Installed, unavailable
+from service.desk import Desk, unavailable
 from service.errors import MEDIA_TYPE, RETRY_AFTER_S, Code, Problem
 from service.measured import MeasuredStore, measured
 from service.meters import METRICS_TYPE
 from service.quota import Quotas
+from service.rack import Models, Source
 from service.reading import schemas
 from service.records import Records
 from service.routes import router
@@ -42,6 +43,7 @@ class Parts(TypedDict):
 
     desk: Desk
     records: Records
+    models: Models
     keyring: Keys
     quotas: Quotas
     settings: Settings
@@ -67,33 +69,33 @@ class Tracing(Protocol):
 def create_app(
     settings: Settings,
     store: Store,
-    policies: Mapping[str, Installed],
+    source: Source,
     keyring: Keys,
     tracing: Tracing | None = None,
 ) -> FastAPI:
-    """The service over ``store``; raises Unsafe at start-up when the store is not durable."""
-    telemetry = Telemetry(policies)
-    telemetry.meters.identify(__version__, {name: p.model for name, p in policies.items()})
+    """The service over ``store``; raises ModelRefused, and Unsafe at start-up if it may forget."""
+    telemetry = Telemetry(__version__)
     telemetry.meters.watch_disk(settings.data_dir)
-    store, policies = _watched(store, policies, telemetry, tracing)
+    store = _watched(store, telemetry, tracing)
+    models = Models(source, store.pins, _dress(tracing), telemetry.models_looked_at)
     vitals = Vitals(store, keyring.trading(), telemetry.meters)
-    desk = Desk(store, policies, settings.days_cached_max, telemetry.committed)
+    desk = Desk(store, models, settings.days_cached_max, telemetry.committed)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[Parts]:
-        problems = await vitals.problems()
-        if problems:
+        if problems := await vitals.problems():
             raise Unsafe("; ".join(problems))
-        scheme = "https" if settings.tls_cert_file else "http"
-        url = f"{scheme}://{settings.host}:{settings.port}"
-        note("ready", version=__version__, url=url, policies=sorted(policies))
+        note("ready", version=__version__, url=_url(settings), policies=sorted(models.rack.current))
+        watching = asyncio.create_task(models.watch())
         yield {
             "desk": desk,
             "records": Records(store),
+            "models": models,
             "keyring": keyring,
             "quotas": Quotas(),
             "settings": settings,
         }
+        watching.cancel()
         await store.close()
 
     app = FastAPI(
@@ -116,19 +118,24 @@ def create_app(
     return app
 
 
-def _watched(
-    store: Store,
-    policies: Mapping[str, Installed],
-    telemetry: Telemetry,
-    tracing: Tracing | None,
-) -> tuple[Store, dict[str, Installed]]:
-    """The store and the policies with their time counted, and traced where that is on."""
-    store = MeasuredStore(store, telemetry.meters.store, telemetry.state_set)
-    watched = {name: measured(each.policy) for name, each in policies.items()}
-    if tracing is not None:
-        store = tracing.store(store)
-        watched = {name: tracing.policy(name, policy) for name, policy in watched.items()}
-    return store, {name: replace(each, policy=watched[name]) for name, each in policies.items()}
+def _url(settings: Settings) -> str:
+    scheme = "https" if settings.tls_cert_file else "http"
+    return f"{scheme}://{settings.host}:{settings.port}"
+
+
+def _watched(store: Store, telemetry: Telemetry, tracing: Tracing | None) -> Store:
+    """The store with its time counted, and traced where that is on."""
+    measured_store = MeasuredStore(store, telemetry.meters.store, telemetry.state_set)
+    return measured_store if tracing is None else tracing.store(measured_store)
+
+
+def _dress(tracing: Tracing | None) -> Callable[[str, Policy], Policy]:
+    """What counts the time of a policy, and traces it where that is on."""
+
+    def dress(name: str, policy: Policy) -> Policy:
+        return measured(policy) if tracing is None else tracing.policy(name, measured(policy))
+
+    return dress
 
 
 def _add_probes(app: FastAPI, vitals: Vitals, telemetry: Telemetry) -> None:

@@ -19,6 +19,8 @@ SYMBOLS_MAX = 5_000
 """Symbols in one snapshot; those that the day does not trade are ignored."""
 EXECUTIONS_MAX = 2_000
 """Executions in one request."""
+SHADOWS_MAX = 2
+"""Shadows of a day: each costs every step another decision."""
 REFERENCES_MAX = 900
 """Of them, those that speak of an earlier one: the store reads both."""
 INSTRUCTED_MAX = 1_000

@@ -4,6 +4,7 @@ Imports the standard library only, so that routes can name these without touchin
 """
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -54,7 +55,8 @@ class Loaded:
 class Commit:
     """One command's whole effect on a day; `expected_seq` -1 means the day must not exist.
 
-    `state` is the trading state under which the decision was computed.
+    `state` is the trading state under which the decision was computed, `pins` what is added to the
+    number of open days by model (name@version).
     Raises ValueError for identifiers, fields or states that cannot be stored.
     """
 
@@ -66,12 +68,13 @@ class Commit:
     state: str
     reply: bytes
     fields: Mapping[str, bytes] = field(default_factory=dict)
+    pins: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         day_key(self.client, self.day_id)
         if self.expected_seq < SEQ_ABSENT or self.state not in STATES or not self.command:
             raise ValueError("a commit needs a sequence >= -1, a trading state and a command")
-        check_names(self.fields)
+        check_names((*self.fields, *self.pins))
         if any(map(_RESERVED.match, self.fields)):
             raise ValueError("seq, reply:... and digest:... are names of the store's own")
 
@@ -127,6 +130,9 @@ class Store(Protocol):
     async def set_state(self, scope: str, state: str) -> None:
         """Set the trading state of a client, of a day (client/day), or of everyone (`*`)."""
 
+    async def pins(self) -> Mapping[str, int]:
+        """How many open days there are by model (name@version)."""
+
     async def ping(self) -> None:
         """Return when the store answers."""
 
@@ -145,6 +151,10 @@ def day_key(client: str, day_id: str) -> str:
     if not _ID.fullmatch(client) or not _ID.fullmatch(day_id):
         raise ValueError("client and day ids are 1-64 characters of A-Z a-z 0-9 . _ -")
     return f"concord:{{{client}/{day_id}}}"
+
+
+PINS_KEY = "concord:pins"
+"""Key of the numbers of open days by model."""
 
 
 def state_key(scope: str) -> str:
@@ -199,6 +209,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self._days: dict[str, dict[str, bytes]] = {}
         self._states: dict[str, str] = {}
+        self._pins: Counter[str] = Counter()
 
     async def load(self, client: str, day_id: str, names: Sequence[str]) -> Loaded:
         check_names(names)
@@ -218,10 +229,14 @@ class MemoryStore:
         if state != commit.state:
             return StateMoved(state)
         self._days[key] = day | written(commit)
+        self._pins.update(commit.pins)
         return Committed(seq + 1)
 
     async def set_state(self, scope: str, state: str) -> None:
         self._states[state_key(scope)] = known_state(state)
+
+    async def pins(self) -> Mapping[str, int]:
+        return dict(self._pins)
 
     async def ping(self) -> None:
         return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,21 +32,23 @@ from service.core.policy import Policy
 from service.errors import Code, Problem
 from service.live import LiveDay
 from service.plans import Effect
+from service.rack import Installed, Models
 from service.reading import read
 from service.records import Answer, checked, logged, opened, there
+from service.shadow import followed
 from service.shelf import DayLocks, Held, Key, Shelf
-from service.wire import Close, Execution, ExecutionBatch, Instructions, OpenDay, Step
+from service.wire import (
+    Close,
+    Execution,
+    ExecutionBatch,
+    Instructions,
+    OpenDay,
+    Step,
+    without_executions,
+)
 
 ATTEMPTS_MAX = 8
 """How often a command is planned anew when the day or the trading state moves under it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Installed:
-    """A policy by its name, with what a reply says of it."""
-
-    policy: Policy
-    model: dict[str, str]
 
 
 Plan = Callable[[Held], Effect]
@@ -66,12 +68,12 @@ class Desk:
     def __init__(
         self,
         store: Store,
-        policies: Mapping[str, Installed],
+        models: Models,
         days_cached_max: int,
         watcher: Watcher,
     ) -> None:
         self._store = store
-        self._policies = policies
+        self._models = models
         self._shelf = Shelf(store, days_cached_max)
         self._locks = DayLocks()
         self._watcher = watcher
@@ -82,20 +84,25 @@ class Desk:
         await asyncio.to_thread(opening.warm, body)
 
         def plan(held: Held) -> Effect:
-            model = self._installed(body.policy).model
-            return plans.open_day(day_id, body, model, Trading(held.state))
+            model, *shadows = [self._installed(p).model for p in (body.policy, *body.shadows)]
+            return plans.open_day(day_id, body, model, Trading(held.state), shadows)
 
         return await self._run(client, day_id, "open", raw, plan, is_opening=True)
 
     async def step(self, client: str, day_id: str, n: int, raw: bytes) -> Answer:
         """Take decision ``n``."""
         body = read(Step, raw)
+        blind = without_executions(body)
 
         def plan(held: Held) -> Effect:
             live = there(held)
-            policy = self._pinned(live)
             trading = Trading(held.state)
-            return plans.step(day_id, live, n, body, held.known, trading, policy)
+            effect = plans.step(day_id, live, n, body, held.known, trading, self._pinned(live))
+
+            def carry(shadow: LiveDay) -> Effect:
+                return plans.step(day_id, shadow, n, blind, {}, trading, self._pinned(shadow))
+
+            return effect.beside(followed(held.shadows, carry), n)
 
         def done(live: LiveDay) -> bool:
             return live.day.step >= n
@@ -117,7 +124,12 @@ class Desk:
         body = read(Instructions, raw)
 
         def plan(held: Held) -> Effect:
-            return plans.instruct(day_id, there(held), body)
+            effect = plans.instruct(day_id, there(held), body)
+
+            def carry(shadow: LiveDay) -> Effect:
+                return plans.instruct(day_id, shadow, body)
+
+            return effect.beside(followed(held.shadows, carry))
 
         command = f"instruct:{body.instruction_id}"
         return await self._run(client, day_id, command, raw, plan, done=lambda _: True)
@@ -125,9 +137,14 @@ class Desk:
     async def close(self, client: str, day_id: str, raw: bytes) -> Answer:
         """Close a day and answer its report."""
         body = read(Close, raw)
+        blind = without_executions(body)
+
+        def carry(shadow: LiveDay) -> Effect:
+            return plans.close_day(day_id, shadow, blind, {})
 
         def plan(held: Held) -> Effect:
-            return plans.close_day(day_id, there(held), body, held.known)
+            live, beside = there(held), followed(held.shadows, carry)
+            return plans.close_day(day_id, live, body, held.known, beside)
 
         def done(live: LiveDay) -> bool:
             return live.day.status is Status.CLOSED
@@ -145,15 +162,15 @@ class Desk:
         return Answer(render.dump({"state": state}))
 
     def _installed(self, name: str) -> Installed:
-        installed = self._policies.get(name)
+        installed = self._models.named(name)
         if installed is None:
-            names = ", ".join(sorted(self._policies))
+            names = ", ".join(sorted(self._models.rack.current))
             raise Problem(Code.UNKNOWN_POLICY, f"use one of: {names}")
         return installed
 
     def _pinned(self, live: LiveDay) -> Policy:
-        installed = self._policies.get(live.terms.policy)
-        if installed is None or installed.model != live.terms.model:
+        installed = self._models.pinned(live.terms.model)
+        if installed is None:
             raise Problem(
                 Code.MODEL_MISSING,
                 "the day is pinned to a model that is not installed: restore it, or close the day",
@@ -216,13 +233,15 @@ class Desk:
             state=held.state,
             reply=effect.reply,
             fields=effect.written() | logged(held.seq + 1, asked.command, held.state, asked.raw),
+            pins=effect.pins(),
         )
+        shadows = held.shadows if effect.shadows is None else effect.shadows
         # in doubt until the store has answered: the next command must look
         self._shelf.drop(key)
         outcome = await self._store.commit(commit)
         match outcome:
             case Committed(seq):
-                self._shelf.put(key, Held(seq, effect.live, held.state, {}))
+                self._shelf.put(key, Held(seq, effect.live, held.state, {}, shadows))
                 self._watcher(*key, asked.command, effect)
                 return Answer(effect.reply)
             case Replayed(reply):

@@ -44,6 +44,7 @@ class Code(StrEnum):
     NOT_JSON_TYPE = "NOT_JSON_TYPE"
     RATE_LIMITED = "RATE_LIMITED"
     MODEL_MISSING = "MODEL_MISSING"
+    MODEL_REFUSED = "MODEL_REFUSED"
     OTHER_VERSION = "OTHER_VERSION"
     BAD_FIELD = "BAD_FIELD"
     BAD_DAY_ID = "BAD_DAY_ID"
@@ -93,6 +94,7 @@ PROBLEMS: dict[Code, tuple[int, str]] = {
     Code.NOT_JSON_TYPE: (415, "The content type is not application/json"),
     Code.RATE_LIMITED: (429, "This client asks too often"),
     Code.MODEL_MISSING: (409, "The day's model is not installed"),
+    Code.MODEL_REFUSED: (409, "The models folder was refused; what was loaded goes on"),
     Code.OTHER_VERSION: (409, "The day belongs to another version of the service"),
     Code.BAD_FIELD: (422, "A field is missing, unknown or of the wrong kind"),
     Code.BAD_DAY_ID: (422, "The day id is not acceptable"),

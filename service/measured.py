@@ -92,6 +92,10 @@ class MeasuredStore:
         self._meters.state_changes.labels(_reach(scope), state).inc()
         self._told(scope, state)
 
+    async def pins(self) -> Mapping[str, int]:
+        with self._call("pins"):
+            return await self._store.pins()
+
     async def ping(self) -> None:
         with self._call("ping"):
             await self._store.ping()

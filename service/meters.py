@@ -35,7 +35,7 @@ from service.errors import Code
 
 METRICS_TYPE = CONTENT_TYPE_LATEST
 BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-CALLS = ("load", "commit", "set_state", "ping", "durability_problems", "figures")
+CALLS = ("load", "commit", "set_state", "pins", "ping", "durability_problems", "figures")
 OUTCOMES = ("committed", "replayed", "conflict", "stale", "state_moved")
 SCOPES = ("day", "client", "service")
 COMMANDS = ("open", "step", "exec", "instruct", "close")
@@ -89,24 +89,33 @@ class RequestMeters:
 class DecisionMeters:
     """What was decided, what changed it, and where the time went."""
 
-    def __init__(self, make: _Maker, policies: Iterable[str]) -> None:
-        names = tuple(policies)
+    def __init__(self, make: _Maker) -> None:
         self.commands = make.counter("commands", "Commands made durable", command=COMMANDS)
         self.steps = make.counter(
-            "decisions", "Steps decided", policy=names, fallback=("false", "true")
+            "decisions", "Steps decided", policy=(), fallback=("false", "true")
         )
         self.seconds = make.seconds(
-            "decision", "Time from a step's arrival until it is durable", policy=names
+            "decision", "Time from a step's arrival until it is durable", policy=()
         )
         self.part_seconds = make.seconds(
-            "decision_part", "What that time was spent on", policy=names, part=("policy", "commit")
+            "decision_part", "What that time was spent on", policy=(), part=("policy", "commit")
         )
-        self.cash_cuts = make.counter("cash_cuts", "Steps in which cash cut a buy", policy=names)
-        self.children = make.counter("children", "Children sent", policy=names)
+        self.cash_cuts = make.counter("cash_cuts", "Steps in which cash cut a buy", policy=())
+        self.children = make.counter("children", "Children sent", policy=())
         self.changed = make.counter(
             "children_changed", "Children whose volume a rule changed", reason=Reason
         )
         self.alarms = make.counter("alarms", "Facts to look at", code=AlarmCode)
+
+    def expect(self, policies: Iterable[str]) -> None:
+        """Series for policies that decide from now on: an alert needs the zero before the one."""
+        for name in policies:
+            for fallback in ("false", "true"):
+                self.steps.labels(name, fallback)
+            for part in ("policy", "commit"):
+                self.part_seconds.labels(name, part)
+            for made in (self.seconds, self.cash_cuts, self.children):
+                made.labels(name)
 
 
 class StoreMeters:
@@ -138,19 +147,38 @@ class StateMeters:
         self.open_days = make.gauge("open_days", "Days in use that are not closed")
         self.data_free = make.gauge("data_free_bytes", "Free space under the data folder")
         self.build = make.gauge("build_info", "This version", version=())
-        self.model = make.gauge(
+
+
+class ModelMeters:
+    """Which models decide, and what came of loading them."""
+
+    def __init__(self, make: _Maker) -> None:
+        self.info = make.gauge(
             "model_info", "What decides", policy=(), name=(), version=(), fingerprint=()
         )
+        self.held = make.gauge("held_models", "Versions of models and rules that are loaded")
+        self.loads = make.counter(
+            "model_loads", "Looks at the models folder", outcome=("loaded", "refused")
+        )
+
+    def decide_now(self, current: Mapping[str, Mapping[str, str]], held: int) -> None:
+        """The model of each policy as replies describe it, and how many are loaded."""
+        self.loads.labels("loaded").inc()
+        self.held.set(held)
+        self.info.clear()
+        for policy, model in current.items():
+            self.info.labels(policy=policy, **model).set(1)
 
 
 class Meters:
-    """The metrics of one application; ``policies`` are the names that a day can be opened with."""
+    """The metrics of one application."""
 
-    def __init__(self, policies: Iterable[str]) -> None:
+    def __init__(self) -> None:
         make = _Maker()
         self._registry = make.registry
         self.requests = RequestMeters(make)
-        self.decisions = DecisionMeters(make, policies)
+        self.decisions = DecisionMeters(make)
+        self.models = ModelMeters(make)
         self.store = StoreMeters(make)
         self.state = StateMeters(make)
         self.open_days = OpenDays()
@@ -161,11 +189,9 @@ class Meters:
         """Everything in Prometheus' text format."""
         return generate_latest(self._registry)
 
-    def identify(self, version: str, models: Mapping[str, Mapping[str, str]]) -> None:
-        """Name the version that runs, and the model of each policy as replies describe it."""
+    def identify(self, version: str) -> None:
+        """Name the version that runs."""
         self.state.build.labels(version).set(1)
-        for policy, model in models.items():
-            self.state.model.labels(policy=policy, **model).set(1)
 
     def watch_disk(self, folder: Path) -> None:
         """Tell the free bytes of the file system that ``folder`` is, or will be, on."""

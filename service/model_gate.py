@@ -1,4 +1,4 @@
-"""What a model file must prove before a session is made from it. Imports core and stdlib only.
+"""What a model file must prove before a session is made from it. Imports manifest and the core.
 
 The bytes are read once and only those bytes go on: their size and SHA-256 are the manifest's, the
 contract they were trained for is this service's, and nothing in them points outside of them. That
@@ -9,23 +9,17 @@ of the standard domain only, no functions of its own, no tensor whose data lie i
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from service.core.contract import fingerprint
+from service.manifest import RETRAIN, ModelRefused, Row, read_bytes
 
-MANIFEST = "manifest.json"
-MANIFEST_BYTES_MAX = 1_000_000
 MODEL_BYTES_MAX = 8_000_000
-ROUNDS_MAX = 16
 STANDARD_DOMAINS = {"", "ai.onnx"}
-RETRAIN = "train and export it again with training/train.py"
 
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}(\.onnx)?")
 # Field numbers of onnx.proto that hold the messages worth looking into.
 _NESTED = {
     "model": {7: "graph", 8: "opset", 14: "entry", 25: "function"},
@@ -37,17 +31,17 @@ _NESTED = {
 _DEPTH_MAX = 32
 
 
-class ModelRefused(Exception):
-    """A model may not serve; the message says what is wrong with it and what to do."""
-
-
 @dataclass(frozen=True, slots=True)
 class Admitted:
     """A model whose bytes are those of the manifest; ``entry`` is its row there."""
 
-    name: str
     data: bytes
-    entry: dict[str, Any]
+    entry: Row
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return str(self.entry["name"])
 
     @property
     def rounds(self) -> int:
@@ -60,52 +54,18 @@ class Admitted:
         return f"model {self.name!r} ({self.entry['file']})"
 
 
-def admit(models_dir: Path, name: str) -> Admitted:
-    """Read the model ``name`` of ``models_dir`` once and check it; raises ModelRefused."""
-    entry = _entry(models_dir / MANIFEST, name)
-    path = models_dir / str(entry["file"])
-    data = _read(path, MODEL_BYTES_MAX)
-    admitted = Admitted(name, data, entry)
-    digest = hashlib.sha256(data).hexdigest()
+def admit(models_dir: Path, entry: Row) -> Admitted:
+    """Read the model of a manifest's row once and check it; raises ModelRefused."""
+    admitted = Admitted(read_bytes(models_dir / entry["file"], MODEL_BYTES_MAX), entry)
+    digest = hashlib.sha256(admitted.data).hexdigest()
     if digest != entry["sha256"]:
         raise ModelRefused(
             f"{admitted.where}: its SHA-256 is {digest[:12]}…, the manifest says "
-            f"{str(entry['sha256'])[:12]}…; restore both from the same export, or {RETRAIN}"
+            f"{entry['sha256'][:12]}…; restore both from the same export, or {RETRAIN}"
         )
     _check_contract(admitted.where, "manifest", entry["contract"])
     _check_contract(admitted.where, "file", _inspect(admitted).get("contract"))
     return admitted
-
-
-def _entry(path: Path, name: str) -> dict[str, Any]:
-    """The manifest's row of a model, its fields present and of the right type."""
-    try:
-        manifest = json.loads(_read(path, MANIFEST_BYTES_MAX))
-        rows = {row["name"]: row for row in manifest["models"]}
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ModelRefused(f"{path} is not a manifest of models ({error!r}); {RETRAIN}") from error
-    if name not in rows:
-        held = ", ".join(map(str, rows)) or "none"
-        raise ModelRefused(f"{path} lists no model {name!r} (it lists: {held}); {RETRAIN}")
-    row: dict[str, Any] = rows[name]
-    kinds = {"name": str, "file": str, "sha256": str, "version": str, "contract": str, "K": int}
-    for field, kind in {**kinds, "golden": dict}.items():
-        if not isinstance(row.get(field), kind):
-            raise ModelRefused(f"{path}: {field!r} of model {name!r} is missing; {RETRAIN}")
-    if not _PLAIN_NAME.fullmatch(row["file"]) or not 1 <= row["K"] <= ROUNDS_MAX:
-        raise ModelRefused(f"{path}: the file name or K of model {name!r} is odd; {RETRAIN}")
-    return row
-
-
-def _read(path: Path, most: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(most + 1)
-    except OSError as error:
-        raise ModelRefused(f"{path} cannot be read ({error.strerror}); {RETRAIN}") from error
-    if len(data) > most:
-        raise ModelRefused(f"{path} is larger than {most} bytes; {RETRAIN}")
-    return data
 
 
 def _check_contract(where: str, place: str, stamped: object) -> None:

@@ -18,9 +18,10 @@ from service.core.contract import ACTIONS, FEATURES, N_MAX
 from service.core.day import Day
 from service.core.observe import Observation
 from service.core.policy import Intent, PolicyFailed, Rounds, grid_wish
-from service.model_gate import RETRAIN, Admitted, ModelRefused, admit
+from service.manifest import RETRAIN, ModelRefused, Row, read
+from service.model_gate import Admitted, admit
 
-__all__ = ["ModelRefused", "OnnxPolicy", "load"]
+__all__ = ["ModelRefused", "OnnxPolicy", "load", "load_row"]
 
 INPUT = "features"
 OUTPUTS = ["actions", "probabilities"]
@@ -61,9 +62,14 @@ class OnnxPolicy:
         return f"OnnxPolicy(name={self.name!r}, version={self.version!r}, K={self.K})"
 
 
-def load(models_dir: Path, name: str = "iac") -> OnnxPolicy:
-    """The model ``name`` of ``models_dir``, ready to decide; raises ModelRefused."""
-    admitted = admit(models_dir, name)
+def load(models_dir: Path, name: str = "iac", version: str | None = None) -> OnnxPolicy:
+    """A model of ``models_dir``, the current version without ``version``; raises ModelRefused."""
+    return load_row(models_dir, read(models_dir).row(name, version))
+
+
+def load_row(models_dir: Path, entry: Row) -> OnnxPolicy:
+    """The model of a manifest's row, ready to decide; raises ModelRefused."""
+    admitted = admit(models_dir, entry)
     try:
         session = ort.InferenceSession(
             admitted.data, _options(), providers=["CPUExecutionProvider"]

@@ -43,7 +43,7 @@ def opened(body: OpenDay, model: dict[str, str]) -> LiveDay:
         account=body.account,
         currency=body.currency,
         times_us=times,
-        policy=body.policy,
+        policy=body.policy.partition("@")[0],
         model=model,
         fills=body.fills,
         snapshot_age_s_max=limits.snapshot_age_s_max,

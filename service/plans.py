@@ -6,8 +6,9 @@ is everything that one commit writes; a plan that raises leaves nothing behind.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from service.core.policy import Policy, Rounds
 from service.errors import Code, Problem
 from service.instructing import instructed
 from service.live import FIXED, STATE, LiveDay, pack_fixed, pack_state
+from service.shadow import NOBODY, SHADOWS, Followed, Shadow, pack
 from service.wire import Close, ExecutionBatch, Instructions, OpenDay, Step
 
 AS_OF_LATE_S_MAX = 86_400
@@ -36,7 +38,9 @@ otherwise make every later snapshot look stale."""
 class Effect:
     """The live day after a command, its reply, and what else the commit writes.
 
-    ``decided`` is there for steps; telemetry tells of it and of the alarms.
+    ``decided`` is there for steps; telemetry tells of it and of the alarms. ``shadows`` are those
+    of the day afterwards, None where nothing happened to them; ``opens`` is 1 for an opening and -1
+    for a close.
     """
 
     live: LiveDay
@@ -44,10 +48,29 @@ class Effect:
     fields: Mapping[str, bytes] = field(default_factory=dict)
     decided: Decided | None = None
     alarms: Sequence[Alarm] = ()
+    shadows: tuple[Shadow, ...] | None = None
+    opens: int = 0
 
     def written(self) -> dict[str, bytes]:
         """All fields of the commit."""
-        return {STATE: pack_state(self.live), **self.fields}
+        shadows = {} if self.shadows is None else {SHADOWS: pack(self.shadows)}
+        return {STATE: pack_state(self.live), **shadows, **self.fields}
+
+    def beside(self, followed: Followed, step: int | None = None) -> Effect:
+        """The same with what shadows made of it, on record for a ``step``."""
+        if not followed.shadows:
+            return self
+        replies = b"[" + b",".join(reply or b"null" for reply in followed.replies) + b"]"
+        kept = {} if step is None else {shadows_field(step): replies}
+        return replace(self, shadows=followed.shadows, fields={**self.fields, **kept})
+
+    def pins(self) -> dict[str, int]:
+        """What the commit adds to the number of open days by model (name@version)."""
+        if not self.opens:
+            return {}
+        days = (self.live, *(shadow.live for shadow in self.shadows or ()))
+        models = Counter(f"{d.terms.model['name']}@{d.terms.model['version']}" for d in days)
+        return {model: self.opens * count for model, count in models.items()}
 
 
 def rounds_field(step: int) -> str:
@@ -55,12 +78,30 @@ def rounds_field(step: int) -> str:
     return f"rounds:{step}"
 
 
-def open_day(day_id: str, body: OpenDay, model: dict[str, str], trading: Trading) -> Effect:
-    """A day that was not there."""
+def shadows_field(step: int) -> str:
+    """Store field of what the shadows decided at a step."""
+    return f"shadows:{step}"
+
+
+def open_day(
+    day_id: str,
+    body: OpenDay,
+    model: dict[str, str],
+    trading: Trading,
+    shadow_models: Sequence[dict[str, str]] = (),
+) -> Effect:
+    """A day that was not there; ``shadow_models`` are those of ``body.shadows``."""
     live = opening.opened(body, model)
     laws.enforce(laws.broken_by_day(live.day))
-    reply = render.dump({"day_id": day_id, **render.state(live, effective(live, trading))})
-    return Effect(live, reply, {FIXED: pack_fixed(live)})
+    named = zip(body.shadows, shadow_models, strict=True)
+    made = tuple(Shadow(opening.opened(_on_paper(body, name), told)) for name, told in named)
+    shown = render.state(live, effective(live, trading), made)
+    reply = render.dump({"day_id": day_id, **shown})
+    return Effect(live, reply, {FIXED: pack_fixed(live)}, shadows=made or None, opens=1)
+
+
+def _on_paper(body: OpenDay, policy: str) -> OpenDay:
+    return body.model_copy(update={"policy": policy, "fills": "paper"})
 
 
 def effective(live: LiveDay, trading: Trading) -> Trading:
@@ -189,8 +230,15 @@ def instruct(day_id: str, live: LiveDay, body: Instructions) -> Effect:
     return Effect(after, reply, {FIXED: pack_fixed(after)})
 
 
-def close_day(day_id: str, live: LiveDay, body: Close, known: Mapping[str, bytes]) -> Effect:
-    """The end of a day: what happened in the last interval, then the report."""
+def close_day(
+    day_id: str,
+    live: LiveDay,
+    body: Close,
+    known: Mapping[str, bytes],
+    beside: Followed = NOBODY,
+) -> Effect:
+    """The end of a day: what happened in the last interval, then the report, with those of its
+    shadows."""
     if live.day.status is Status.CLOSED:
         raise Problem(Code.DAY_CLOSED, "the day was closed before")
     if live.day.step == 0 and (body.snapshot or body.executions):
@@ -210,9 +258,9 @@ def close_day(day_id: str, live: LiveDay, body: Close, known: Mapping[str, bytes
         marked = booked.after(day, tally=tally.seen(booked.tally, booked.day, day, snapshot))
     after = marked.after(close(marked.day))
     laws.enforce(laws.broken_by_day(after.day))
-    return Effect(
-        after, render.dump(reporting.report(day_id, after, alarms)), fields, alarms=alarms
-    )
+    reports = render.shadow_rows(beside.shadows, beside.replies)
+    reply = render.dump(reporting.report(day_id, after, alarms) | {"shadows": reports})
+    return Effect(after, reply, fields, alarms=alarms, opens=-1).beside(beside)
 
 
 def pack_rounds(rounds: Rounds | None) -> bytes:

@@ -14,9 +14,9 @@ from service import plans, render
 from service.commits import FIELDS_MAX, SEQ_ABSENT, Loaded, Store, day_key, reply_field
 from service.core.day import Trading
 from service.errors import Code, Problem
-from service.live import FIXED, STATE, LiveDay
-from service.plans import rounds_field
-from service.shelf import Held, held_from
+from service.live import LiveDay
+from service.plans import rounds_field, shadows_field
+from service.shelf import DAY_FIELDS, Held, held_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +46,17 @@ class Records:
 
     async def day(self, client: str, day_id: str) -> Answer:
         """The state of a day."""
-        held = held_from(await self._store.load(client, checked(day_id), (FIXED, STATE)))
+        held = held_from(await self._store.load(client, checked(day_id), DAY_FIELDS))
         live = there(held)
         trading = plans.effective(live, Trading(held.state))
-        return Answer(render.dump({"day_id": day_id, **render.state(live, trading)}))
+        shown = render.state(live, trading, held.shadows)
+        return Answer(render.dump({"day_id": day_id, **shown}))
 
     async def decision(self, client: str, day_id: str, n: int) -> Answer:
         """A recorded decision with every round of its exchange, and the request it answered."""
         command = f"step:{n}"
-        names = (reply_field(command), rounds_field(n), request_field(command), FIXED, STATE)
-        loaded = await self._store.load(client, checked(day_id), names)
+        names = (reply_field(command), rounds_field(n), request_field(command), shadows_field(n))
+        loaded = await self._store.load(client, checked(day_id), (*names, *DAY_FIELDS))
         live = there(held_from(loaded))
         if names[0] not in loaded.fields:
             raise Problem(Code.STEP_NOT_FOUND, f"{live.day.step} steps have been decided")
@@ -65,6 +66,7 @@ class Records:
             "cl_ord_id": live.terms.cl_ord_ids[: plans.orders_then(exchanged, live)],
             "rounds": render.rounds(plans.unpack_rounds(exchanged)),
             "request": orjson.Fragment(loaded.fields[names[2]]),
+            "shadows": orjson.Fragment(loaded.fields.get(names[3], b"[]")),
         }
         return Answer(render.dump(record))
 

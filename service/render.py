@@ -22,6 +22,7 @@ from service.core.policy import Rounds
 from service.core.reasons import Reason
 from service.core.units import PRICE_SCALE
 from service.live import LiveDay
+from service.shadow import Shadow
 from service.tally import REASONS
 
 _PRICED = frozenset(
@@ -37,7 +38,7 @@ def dump(value: Json) -> bytes:
     return orjson.dumps(value, option=_OPTIONS)
 
 
-def state(live: LiveDay, trading: Trading) -> Json:
+def state(live: LiveDay, trading: Trading, shadows: Sequence[Shadow]) -> Json:
     """A day as GET answers it."""
     terms, day = live.terms, live.day
     everyone = np.arange(day.cum_qty.size)
@@ -60,7 +61,20 @@ def state(live: LiveDay, trading: Trading) -> Json:
         "alarms": live.alarms,
         "orders": order_columns(live, everyone) | _order_terms(live, everyone),
         "children": _children(live, set(everyone.tolist())),
+        "shadows": [_shadow(each) for each in shadows],
     }
+
+
+def _shadow(shadow: Shadow) -> Json:
+    terms = shadow.live.terms
+    return {"policy": terms.policy, "model": terms.model, "stopped": shadow.stopped}
+
+
+def shadow_rows(shadows: Sequence[Shadow], replies: Sequence[bytes | None]) -> list[Json]:
+    """The shadows of a closed day, each with its own report; None where it stopped."""
+    reports = [None if reply is None else orjson.Fragment(reply) for reply in replies]
+    pairs = zip(shadows, reports, strict=True)
+    return [{**_shadow(shadow), "report": report} for shadow, report in pairs]
 
 
 def _next_step(day: Day) -> int | None:

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from service.commits import STATES, MemoryStore, day_key
-from service.desk import Desk, Installed
+from service.desk import Desk
 from service.errors import Problem
+from service.manifest import ModelRefused, Version
+from service.rack import Folder, Installed, Models, Rack, Source
 from service.records import Answer
 from service.tables import log_rows
 
@@ -90,10 +92,35 @@ def _typed(row: Mapping[str, Any]) -> dict[str, Any]:
     return {**row, "request": row["request"].encode(), "reply": row["reply"].encode()}
 
 
-async def replayed(log: Sequence[Entry], policies: Mapping[str, Installed]) -> Difference | None:
+class _Then:
+    """``source`` with those versions current that a day was opened with, where it has them."""
+
+    def __init__(self, source: Source, opening: Entry) -> None:
+        self._source = source
+        asked, told = json.loads(opening.request), json.loads(opening.reply)
+        policies = (asked.get("policy", "iac"), *asked.get("shadows", ()))
+        models = (told, *told.get("shadows", ()))
+        self._then = {
+            policy: (each["model"]["name"], each["model"]["version"])
+            for policy, each in zip(policies, models, strict=False)
+        }
+
+    def stamp(self) -> object:
+        """What is another value after a change."""
+        return self._source.stamp()
+
+    def load(self, held: Mapping[Version, Installed]) -> Rack:
+        """All of them, and what was current then."""
+        rack = self._source.load(held)
+        then = {n: rack.held[version] for n, version in self._then.items() if version in rack.held}
+        return Rack({**rack.current, **then}, rack.held)
+
+
+async def replayed(log: Sequence[Entry], source: Source) -> Difference | None:
     """Carry out ``log`` again; the first difference, None where there is none."""
     store = MemoryStore()
-    desk = Desk(store, policies, DAYS_CACHED, lambda *_: None)
+    models = Models(_Then(source, log[0]), store.pins)
+    desk = Desk(store, models, DAYS_CACHED, lambda *_: None)
     for entry in log:
         await store.set_state(entry.client, entry.state)
         try:
@@ -136,16 +163,14 @@ def _shown(value: Any) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Replay a file: 0 when every answer is the same, 1 when one is not, 2 for no log."""
-    from service.__main__ import REFUSALS, installed
-
     parser = argparse.ArgumentParser(prog="python -m service.replay", description=__doc__)
     parser.add_argument("log", type=Path, help="what GET /v1/days/{day_id}/log answered")
     parser.add_argument("--models", type=Path, default=Path("models"), help="%(default)s")
     options = parser.parse_args(argv)
     try:
         log = entries(options.log)
-        found = asyncio.run(replayed(log, installed(options.models)))
-    except (LogRefused, *REFUSALS) as refused:
+        found = asyncio.run(replayed(log, Folder(options.models)))
+    except (LogRefused, ModelRefused, OSError) as refused:
         sys.stderr.write(f"service.replay: {refused}\n")
         return 2
     told = f"{len(log)} commands, every answer the same" if found is None else str(found)

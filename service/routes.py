@@ -10,12 +10,14 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from service import wire
+from service import render, wire
 from service.atoms import Strict
 from service.auth import Client, Scope
 from service.commits import GLOBAL_SCOPE
 from service.desk import Desk
 from service.errors import Code, Problem
+from service.manifest import ModelRefused
+from service.rack import Models
 from service.reading import read
 from service.records import Answer, Records
 from service.tables import MEDIA_TYPES, checked_format, log_as, report_as
@@ -119,6 +121,33 @@ async def set_service_state(request: Request) -> Response:
     _, raw = await _command(request, Scope.ADMIN, None)
     state = read(wire.TradingState, raw).state
     return _answer(await _desk(request).set_state(GLOBAL_SCOPE, state))
+
+
+@router.get("/models")
+async def models(request: Request) -> Response:
+    """What decides now: every version that is loaded."""
+    await _client(request, Scope.OBSERVE)
+    return _answer(Answer(render.dump(_models(request).shown())))
+
+
+@router.post("/models/reload")
+async def reload_models(request: Request) -> Response:
+    """Load what the models folder lists now, for days that are opened from now on (scope admin).
+
+    Without it a change is seen within a second; the answer has the number of open days of each.
+    """
+    await _client(request, Scope.ADMIN)
+    held = _models(request)
+    try:
+        changed = await held.reload()
+    except ModelRefused as refused:
+        raise Problem(Code.MODEL_REFUSED, str(refused)) from None
+    return _answer(Answer(render.dump({"changed": changed, **held.shown(await held.open_days())})))
+
+
+def _models(request: Request) -> Models:
+    models: Models = request.state.models
+    return models
 
 
 def _format(request: Request) -> str:

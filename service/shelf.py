@@ -16,7 +16,10 @@ from service.booking import exec_field
 from service.commits import SEQ_ABSENT, Loaded, Store
 from service.errors import Code, Problem
 from service.live import FIXED, STATE, LiveDay, OtherFormat, unpack
+from service.shadow import SHADOWS, Shadow, unpacked
 
+DAY_FIELDS = (FIXED, STATE, SHADOWS)
+"""Store fields that a day is made of."""
 Key = tuple[str, str]
 """Client and day id."""
 
@@ -26,26 +29,28 @@ class Held:
     """A day as last seen: ``live`` is None where there is none.
 
     ``state`` is the trading state of client and service, ``known`` the content of the executions
-    that were looked up, by exec_id.
+    that were looked up, by exec_id. ``shadows`` are those of the day.
     """
 
     seq: int
     live: LiveDay | None
     state: str
     known: Mapping[str, bytes] = field(default_factory=dict)
+    shadows: tuple[Shadow, ...] = ()
 
 
 def held_from(loaded: Loaded) -> Held:
-    """What a load with FIXED and STATE says of a day."""
+    """What a load of DAY_FIELDS says of a day."""
     there = loaded.seq != SEQ_ABSENT
     try:
         live = unpack(loaded.fields[FIXED], loaded.fields[STATE]) if there else None
+        shadows = unpacked(loaded.fields.get(SHADOWS, b""))
     except OtherFormat:
         raise Problem(
             Code.OTHER_VERSION,
             "another version of the service opened this day: finish it with that",
         ) from None
-    return Held(loaded.seq, live, loaded.state, _known(loaded))
+    return Held(loaded.seq, live, loaded.state, _known(loaded), shadows)
 
 
 def _known(loaded: Loaded) -> dict[str, bytes]:
@@ -70,7 +75,7 @@ class Shelf:
             loaded = await self._store.load(*key, names)
             if loaded.seq == held.seq:
                 return replace(held, state=loaded.state, known=_known(loaded))
-        fresh = held_from(await self._store.load(*key, (FIXED, STATE, *names)))
+        fresh = held_from(await self._store.load(*key, (*DAY_FIELDS, *names)))
         self.put(key, fresh)
         return fresh
 

@@ -20,6 +20,7 @@ from redis.connection import HiredisRespSerializer
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from service.commits import (
+    PINS_KEY,
     Commit,
     Committed,
     Conflict,
@@ -46,7 +47,7 @@ from service.durability import SETTINGS, figures, find_problems, unreadable
 _STATE_LUA = """
 local ranks = {ACTIVE = 1, REDUCING = 2, HALTED = 3}
 local state = 'ACTIVE'
-for i = 2, #KEYS do
+for i = 2, 4 do
   local held = redis.call('GET', KEYS[i]) or 'ACTIVE'
   if (ranks[held] or 3) > ranks[state] then state = ranks[held] and held or 'HALTED' end
 end
@@ -57,7 +58,8 @@ local values = redis.call('HMGET', KEYS[1], 'seq', unpack(ARGV))
 return {{state, values}}
 """
 
-# ARGV: reply field, digest field, digest, expected seq, state, then the pairs of the one HSET.
+# ARGV: reply field, digest field, digest, expected seq, state, how many arguments pins are, the
+# pins and what is added to each, then the pairs of the one HSET.
 _COMMIT_LUA = f"""{_STATE_LUA}
 local held = redis.call('HMGET', KEYS[1], 'seq', ARGV[1], ARGV[2])
 if held[2] then
@@ -67,8 +69,10 @@ end
 local seq = held[1] or '-1'
 if seq ~= ARGV[4] then return {{'STALE', seq}} end
 if state ~= ARGV[5] then return {{'STATE_MOVED', state}} end
-redis.call('HSET', KEYS[1], unpack(ARGV, 6))
-return {{'COMMITTED', ARGV[7]}}
+local first = 7 + tonumber(ARGV[6])
+for i = 7, first - 1, 2 do redis.call('HINCRBY', KEYS[5], ARGV[i], ARGV[i + 1]) end
+redis.call('HSET', KEYS[1], unpack(ARGV, first))
+return {{'COMMITTED', ARGV[first + 1]}}
 """
 
 
@@ -106,12 +110,19 @@ class RedisStore:
     async def commit(self, commit: Commit) -> Outcome:
         pairs = [part for pair in written(commit).items() for part in pair]
         names = (reply_field(commit.command), digest_field(commit.command))
-        args = (*names, commit.digest, commit.expected_seq, commit.state, *pairs)
+        pins = [part for pin in commit.pins.items() for part in pin]
+        told = (*names, commit.digest, commit.expected_seq, commit.state)
+        args = (*told, len(pins), *pins, *pairs)
         tag, value = await self._script(_COMMIT, commit.client, commit.day_id, args)
         return _outcome(tag, value)
 
     async def set_state(self, scope: str, state: str) -> None:
         await self._call("SET", state_key(scope), known_state(state))
+
+    async def pins(self) -> Mapping[str, int]:
+        held = await self._call("HGETALL", PINS_KEY)
+        named = zip(held[::2], held[1::2], strict=True)
+        return {name.decode(): int(count) for name, count in named if int(count)}
 
     async def ping(self) -> None:
         await self._call("PING")
@@ -137,7 +148,7 @@ class RedisStore:
     async def _script(
         self, script: "_Script", client: str, day_id: str, args: Sequence[str | bytes | int]
     ) -> Any:
-        keys = (day_key(client, day_id), *state_keys(client, day_id))
+        keys = (day_key(client, day_id), *state_keys(client, day_id), PINS_KEY)
         try:
             return await self._call("EVALSHA", script.sha, len(keys), *keys, *args)
         except _ScriptMissing:

@@ -51,11 +51,17 @@ def _table(columns: dict[str, list[Any]], name: str) -> bytes:
 
 
 def _columns(report: dict[str, Any]) -> dict[str, list[Any]]:
-    """One row for each order, its day in front."""
+    """One row for each order, its day in front, then the same for each shadow with a report."""
+    beside = [shadow["report"] for shadow in report["shadows"] if shadow["report"]]
+    parts = [_rows(each, number) for number, each in enumerate((report, *beside))]
+    return {name: [value for part in parts for value in part[name]] for name in parts[0]}
+
+
+def _rows(report: dict[str, Any], shadow: int) -> dict[str, list[Any]]:
     orders: dict[str, list[Any]] = report["orders"]
     n = len(orders["cl_ord_id"])
     names = ("day_id", "account", "currency", "policy")
-    return {name: [report[name]] * n for name in names} | orders
+    return {**{name: [report[name]] * n for name in names}, "shadow": [shadow] * n, **orders}
 
 
 def _csv(columns: dict[str, list[Any]]) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from typing import Any
 
@@ -20,9 +20,11 @@ from service.commits import ACTIVE
 from service.core.day import Status
 from service.core.decide import Decided
 from service.errors import MEDIA_TYPE, RETRY_AFTER_S, Code, Problem
+from service.manifest import ModelRefused
 from service.measured import SPENT, Spent
 from service.meters import Meters
 from service.plans import Effect
+from service.rack import Rack
 
 PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 """Answered however busy the service is: an overload must not look like a death."""
@@ -66,10 +68,11 @@ def in_every_line(**facts: str) -> None:
 
 
 class Telemetry:
-    """The metrics of one application, and its log; ``policies`` are those that are installed."""
+    """The metrics of one application of that ``version``, and its log."""
 
-    def __init__(self, policies: Iterable[str]) -> None:
-        self.meters = Meters(policies)
+    def __init__(self, version: str) -> None:
+        self.meters = Meters()
+        self.meters.identify(version)
         self._log = structlog.get_logger()
 
     def committed(self, client: str, day_id: str, command: str, effect: Effect) -> None:
@@ -132,6 +135,18 @@ class Telemetry:
         """Log who was told to trade how: a client, a day of a client, or everyone (``*``)."""
         level = "info" if state == ACTIVE else "warning"
         _say(self._log, level, "trading", {"scope": scope, "state": state})
+
+    def models_looked_at(self, outcome: Rack | ModelRefused) -> None:
+        """Count and log what came of a look at the models folder."""
+        if isinstance(outcome, ModelRefused):
+            self.meters.models.loads.labels("refused").inc()
+            _say(self._log, "error", "models refused", {"problem": str(outcome)})
+            return
+        current = {name: each.model for name, each in outcome.current.items()}
+        self.meters.models.decide_now(current, len(outcome.held))
+        self.meters.decisions.expect(current)
+        held = sorted("@".join(version) for version in outcome.held)
+        _say(self._log, "info", "models", {"held": held, "retiring": len(outcome.since_s)})
 
     def refused(self, code: Code) -> None:
         """Count a problem that is answered."""

@@ -210,6 +210,10 @@ class _TracedStore:
         with self._call("set_state"):
             await self._store.set_state(scope, state)
 
+    async def pins(self) -> Mapping[str, int]:
+        with self._call("pins"):
+            return await self._store.pins()
+
     async def ping(self) -> None:
         await self._store.ping()
 

@@ -8,7 +8,7 @@ are checked as arrays in parse.py.
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -26,6 +26,7 @@ from service.atoms import (
     HOLDING_MAX,
     INSTRUCTED_MAX,
     REFERENCES_MAX,
+    SHADOWS_MAX,
     SNAPSHOT_AGE_S_DEFAULT,
     SNAPSHOT_AGE_S_MAX,
     SYMBOLS_MAX,
@@ -122,6 +123,16 @@ class LimitFields(Strict):
     collar_arrival_bp: int | None = Field(None, ge=1, le=COLLAR_BP_MAX)
 
 
+PolicyName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,32}(@[0-9a-f]{1,12})?$")]
+"""A rule, a model in its current version, or one version of a model (name@version)."""
+
+
+def _once(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise ValueError("name each policy once")
+    return names
+
+
 class OpenDay(Strict):
     """Body of PUT /v1/days/{day_id}."""
 
@@ -130,7 +141,10 @@ class OpenDay(Strict):
     schedule: Times | Session
     cash_minor: int = Field(ge=0, le=CASH_OPEN_MINOR_MAX)
     orders: OrderColumns
-    policy: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,32}$")] = "iac"
+    policy: PolicyName = "iac"
+    shadows: Annotated[Column[PolicyName], AfterValidator(_once)] = Field(
+        default_factory=list, max_length=SHADOWS_MAX
+    )
     fills: Literal["reported", "paper"] = "reported"
     limits: LimitFields = Field(default_factory=lambda: LimitFields.model_validate({}))
     reference: ReferenceColumns | None = None
@@ -193,6 +207,14 @@ class Close(Strict):
     as_of: Moment | None = None
     snapshot: SnapshotColumns | None = None
     executions: Executions = ()  # type: ignore[assignment]
+
+
+Reporting = TypeVar("Reporting", Step, Close)
+
+
+def without_executions(body: Reporting) -> Reporting:
+    """What a shadow hears of a body: executions are of children that it did not send."""
+    return body.model_copy(update={"executions": []})
 
 
 class Amend(Strict):

@@ -11,9 +11,7 @@ import dataclasses
 import hashlib
 import io
 import itertools
-import json
 import logging
-import os
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -29,6 +27,7 @@ import torch
 from service.core.contract import FEATURES, N_MAX, fingerprint
 from service.core.observe import observe
 from service.core.policy import grid_wish
+from service.manifest import MANIFEST, Manifest, Row, read, write, write_whole
 from service.onnx_policy import INPUT, OUTPUTS, ModelRefused, OnnxPolicy, load
 from service.play.sample import SampleMarket
 from training.episodes import BasketConfig, draw, take_day
@@ -48,6 +47,8 @@ PARITY_TOLERANCE = 1e-5
 PARITY_MARGIN = 1e-4
 """Two likeliest actions nearer than this may swap between torch and ONNX: a near-tie."""
 GOLDEN_ORDERS = 5
+VERSIONS_KEPT = 3
+"""Versions of a model that stay listed when one is written: the new one, and two to go back to."""
 
 
 class ExportFailed(Exception):
@@ -160,15 +161,17 @@ def _compare_one(network: Network, served: OnnxPolicy, features: Features) -> tu
 def write_model(
     models_dir: Path, network: Network, name: str, method: str, record: dict[str, Any]
 ) -> dict[str, Any]:
-    """Export, prove and write ``<name>.onnx`` and the manifest; answers the manifest's row."""
+    """Export, prove and write a version of ``name`` and the manifest, where it is current from now
+    on; answers the manifest's row."""
     network = network.cpu().eval()
     stamp = {"contract": fingerprint(), "K": str(network.decisions), "method": method, "name": name}
     data = to_onnx(network, stamp)
+    digest = hashlib.sha256(data).hexdigest()
     row = {
         "name": name,
-        "file": f"{name}.onnx",
-        "version": hashlib.sha256(data).hexdigest()[:12],
-        "sha256": hashlib.sha256(data).hexdigest(),
+        "file": f"{name}-{digest[:12]}.onnx",
+        "version": digest[:12],
+        "sha256": digest,
         "bytes": len(data),
         "method": method,
         "K": network.decisions,
@@ -193,6 +196,11 @@ def served(models_dir: Path, name: str) -> OnnxPolicy | None:
         return None
 
 
+def shipped_row(models_dir: Path, name: str) -> Row:
+    """The manifest's row of the shipped model; raises ModelRefused."""
+    return read(models_dir).row(name)
+
+
 @torch.no_grad()
 def _golden(network: Network) -> dict[str, Any]:
     """A small batch and its answer, which the service repeats before it serves."""
@@ -201,13 +209,22 @@ def _golden(network: Network) -> dict[str, Any]:
     return {"features": features.tolist(), "probabilities": probabilities.tolist()}
 
 
-def _write(folder: Path, row: dict[str, Any], data: bytes) -> None:
+def _write(folder: Path, row: Row, data: bytes) -> None:
     """Model first, then the manifest that vouches for it; each appears whole or not at all."""
-    path = folder / "manifest.json"
-    kept = json.loads(path.read_text(encoding="utf-8"))["models"] if path.is_file() else []
-    rows = [other for other in kept if other["name"] != row["name"]] + [row]
-    manifest = json.dumps({"models": rows}, indent=1, sort_keys=True) + "\n"
-    for target, content in ((folder / row["file"], data), (path, manifest.encode())):
-        fresh = target.with_suffix(".new")
-        fresh.write_bytes(content)
-        os.replace(fresh, target)
+    listed = read(folder) if (folder / MANIFEST).is_file() else Manifest({}, {})
+    write_whole(folder / row["file"], data)
+    left = _latest(listed.adding(row), row["name"])
+    write(folder, left)
+    for gone in {r["file"] for r in listed.rows.values()} - {r["file"] for r in left.rows.values()}:
+        (folder / gone).unlink(missing_ok=True)
+
+
+def _latest(listed: Manifest, name: str) -> Manifest:
+    """Without versions of ``name`` that nobody can roll back to: of another contract, or older
+    than the last VERSIONS_KEPT."""
+    rows = [row for (each, _), row in listed.rows.items() if each == name]
+    usable = [row for row in rows if row["contract"] == fingerprint()][-VERSIONS_KEPT:]
+    for row in rows:
+        if row not in usable:
+            listed = listed.without(name, row["version"])
+    return listed

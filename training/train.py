@@ -32,7 +32,7 @@ from training.arenas import Arena, arena
 from training.config import TrainConfig
 from training.episodes import to_device
 from training.evaluate import on_host, play_day_by_day, report, rules, table
-from training.export import served, write_model
+from training.export import served, shipped_row, write_model
 from training.methods import METHODS
 from training.parallel import join, leave
 from training.policy import Network, NetworkPolicy
@@ -115,9 +115,7 @@ def judge(
 
 def _same_market(config: TrainConfig, where: Arena) -> None:
     """A model is only replaced by one of its own market: gains elsewhere say nothing of it."""
-    manifest = json.loads((config.models / "manifest.json").read_text(encoding="utf-8"))
-    (row,) = (row for row in manifest["models"] if row["name"] == config.name)
-    held = row.get("training", {}).get("market")
+    held = shipped_row(config.models, config.name).get("training", {}).get("market")
     if held is not None and held != json.loads(json.dumps(where.source)):
         raise ValueError(
             f"the shipped model {config.name!r} was trained on another market than {where.name}; "

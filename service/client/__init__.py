@@ -29,9 +29,9 @@ from service.client.replies import (
     Probe,
     Record,
     Reply,
-    Report,
     State,
 )
+from service.client.reports import Models, Report
 
 __all__ = [
     "AsyncConcord",
@@ -48,6 +48,7 @@ __all__ = [
     "FieldError",
     "Instructed",
     "Invalid",
+    "Models",
     "NotFound",
     "Probe",
     "Problem",

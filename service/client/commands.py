@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Generic, NotRequired, TypedDict, TypeVar, Unpack
 from urllib.parse import quote
 
-from service.client import replies
+from service.client import replies, reports
 from service.client.columns import encoded
 from service.client.errors import BadInput
 
@@ -36,6 +36,7 @@ class OpenDay(TypedDict):
     cash_minor: int
     orders: Columns
     policy: NotRequired[str]
+    shadows: NotRequired[Sequence[str]]
     fills: NotRequired[str]
     limits: NotRequired[Mapping[str, int]]
     reference: NotRequired[Columns]
@@ -108,14 +109,14 @@ def instructions(day_id: str, instruction_id: str, **fields: Any) -> Command[rep
     return Command("POST", f"{_day(day_id)}/instructions", replies.Instructed, content)
 
 
-def close(day_id: str, **fields: Unpack[Close]) -> Command[replies.Report]:
+def close(day_id: str, **fields: Unpack[Close]) -> Command[reports.Report]:
     """POST /v1/days/{day_id}/close."""
-    return Command("POST", f"{_day(day_id)}/close", replies.Report, encoded(fields))
+    return Command("POST", f"{_day(day_id)}/close", reports.Report, encoded(fields))
 
 
-def report(day_id: str) -> Command[replies.Report]:
+def report(day_id: str) -> Command[reports.Report]:
     """GET /v1/days/{day_id}/report."""
-    return Command("GET", f"{_day(day_id)}/report", replies.Report)
+    return Command("GET", f"{_day(day_id)}/report", reports.Report)
 
 
 def set_day_state(day_id: str, state: str) -> Command[replies.State]:
@@ -131,6 +132,16 @@ def set_state(state: str) -> Command[replies.State]:
 def set_service_state(state: str) -> Command[replies.State]:
     """PUT /v1/service/state."""
     return _state("/v1/service/state", state)
+
+
+def models() -> Command[reports.Models]:
+    """GET /v1/models."""
+    return Command("GET", "/v1/models", reports.Models)
+
+
+def reload_models() -> Command[reports.Models]:
+    """POST /v1/models/reload."""
+    return Command("POST", "/v1/models/reload", reports.Models)
 
 
 def _state(path: str, state: str) -> Command[replies.State]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Self, Unpack
 
-from service.client import commands, reading, replies, retries
+from service.client import commands, reading, replies, reports, retries
 from service.client.commands import Close, Command, OpenDay, ReplyT, Rows, Step
 from service.client.errors import ConcordError
 from service.client.replies import Probe
@@ -105,14 +105,14 @@ class Concord:
         """
         return self.send(commands.instructions(day_id, instruction_id, **fields))
 
-    def close(self, day_id: str, **fields: Unpack[Close]) -> replies.Report:
+    def close(self, day_id: str, **fields: Unpack[Close]) -> reports.Report:
         """Close a day and answer its report; a paper day with working children needs ``snapshot``.
 
         Conflict DAY_CLOSED where it was closed with other bytes; ask for ``report`` then.
         """
         return self.send(commands.close(day_id, **fields))
 
-    def report(self, day_id: str) -> replies.Report:
+    def report(self, day_id: str) -> reports.Report:
         """The report of a closed day again; NotFound before the close."""
         return self.send(commands.report(day_id))
 
@@ -131,6 +131,15 @@ class Concord:
     def set_service_state(self, state: str) -> replies.State:
         """The same for every client (scope admin)."""
         return self.send(commands.set_service_state(state))
+
+    def models(self) -> reports.Models:
+        """What decides: every version that is loaded."""
+        return self.send(commands.models())
+
+    def reload_models(self) -> reports.Models:
+        """Load what the models folder lists now (scope admin); Conflict MODEL_REFUSED where it may
+        not serve: nothing was changed then."""
+        return self.send(commands.reload_models())
 
     def health(self) -> Probe:
         """Whether the process answers, asked once; raises nothing."""
@@ -201,10 +210,10 @@ class AsyncConcord:
     ) -> replies.Instructed:
         return await self.send(commands.instructions(day_id, instruction_id, **fields))
 
-    async def close(self, day_id: str, **fields: Unpack[Close]) -> replies.Report:
+    async def close(self, day_id: str, **fields: Unpack[Close]) -> reports.Report:
         return await self.send(commands.close(day_id, **fields))
 
-    async def report(self, day_id: str) -> replies.Report:
+    async def report(self, day_id: str) -> reports.Report:
         return await self.send(commands.report(day_id))
 
     async def set_day_state(self, day_id: str, state: str) -> replies.State:
@@ -215,6 +224,12 @@ class AsyncConcord:
 
     async def set_service_state(self, state: str) -> replies.State:
         return await self.send(commands.set_service_state(state))
+
+    async def models(self) -> reports.Models:
+        return await self.send(commands.models())
+
+    async def reload_models(self) -> reports.Models:
+        return await self.send(commands.reload_models())
 
     async def health(self) -> Probe:
         return await self._probe(commands.LIVE)

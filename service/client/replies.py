@@ -121,6 +121,15 @@ class WorkingChild:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shadow:
+    """A policy that decides beside the day's own; ``stopped`` is the code of what ended it."""
+
+    policy: str
+    model: dict[str, str]
+    stopped: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Day(Reply):
     """The state of a day. ``next_step`` is None when no decision is due any more."""
 
@@ -143,6 +152,7 @@ class Day(Reply):
     alarms: int
     orders: OrderTerms
     children: list[WorkingChild]
+    shadows: list[Shadow] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,12 +215,16 @@ class Round:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record(Reply):
-    """A recorded decision: what was answered, the exchange before it, and the request."""
+    """A recorded decision: what was answered, the exchange before it, and the request.
+
+    ``shadows`` are what they decided on paper, None of one that had stopped.
+    """
 
     decision: Decision
     cl_ord_id: list[str]
     rounds: list[Round]
     request: Json
+    shadows: list[Decision | None] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,62 +248,7 @@ class Instructed(Reply):
     cash: Cash
     orders: OrderTerms
     children: list[WorkingChild]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportedOrders(Orders):
-    """Every order of a closed day: prices, gains in basis points, and why it fell short."""
-
-    avg_px: list[float | None]
-    arrival_px: list[float | None]
-    twap_px: list[float | None]
-    vwap_px: list[float | None]
-    close_px: list[float | None]
-    eg_bp: list[float | None]
-    slippage_arrival_bp: list[float | None]
-    slippage_vwap_bp: list[float | None]
-    slippage_close_bp: list[float | None]
-    filled_pct: list[float]
-    participation_pct: list[float | None]
-    conflict_steps: list[int]
-    canceled_qty: list[int]
-    shortfall_qty: list[int]
-    shortfall_reason: list[str | None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cut:
-    """What one safety rule cut of an order, and what that cost (minor units, negative: gained)."""
-
-    code: str
-    cl_ord_id: str
-    cut_qty: int
-    cost_minor: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report(Reply):
-    """The report of a closed day; percentages are of 100, gains in basis points."""
-
-    day_id: str
-    account: str
-    currency: str
-    policy: str
-    model: dict[str, str]
-    decisions: int
-    steps: int
-    fallbacks: int
-    alarm_count: int
-    filled_pct: float | None
-    eg_bp: float | None
-    toc_pct: float
-    opening_cash_minor: int
-    cash: Cash
-    traded_minor: int
-    cost_minor: dict[str, int]
-    orders: ReportedOrders
-    cuts: list[Cut]
-    alarms: list[Alarm]
+    shadows: list[Shadow] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,9 +17,9 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 
 from service import auth
-from service.__main__ import installed
 from service.app import create_app
 from service.commits import Commit
+from service.rack import Folder
 from service.settings import Settings
 from service.store import RedisStore
 from service.telemetry import configure_logs
@@ -31,7 +31,7 @@ def service(url: str, fsync: str, keys: Path) -> FastAPI:
     """The whole service over a store at ``fsync``."""
     configure_logs("error")
     store = RedisStore(url, fsync_required=fsync)
-    return create_app(Settings(), store, installed(Path("models")), auth.load(keys))
+    return create_app(Settings(), store, Folder(Path("models")), auth.load(keys))
 
 
 def floor(url: str | None) -> FastAPI:

@@ -9,7 +9,7 @@ from typing import Any
 
 import redis
 
-from service.commits import day_key, digest_field, reply_field
+from service.commits import PINS_KEY, day_key, digest_field, reply_field
 from service.core import laws
 from service.live import FIXED, STATE, unpack
 from tests.crash.ledger import Ledger
@@ -36,6 +36,18 @@ class Audit:
         shares = [{name: days[name] for name in names[i::_AUDITORS]} for i in range(_AUDITORS)]
         with ThreadPoolExecutor(_AUDITORS) as pool:
             self.closed = sum(pool.map(self._audit_share, shares))
+        self._audit_pins()
+
+    def _audit_pins(self) -> None:
+        """The store counts as many open days as there are, whatever was cut when."""
+        store = redis.Redis.from_url(self._url)
+        try:
+            counted = sum(map(int, store.hvals(PINS_KEY)))  # type: ignore[arg-type]
+        finally:
+            store.close()
+        if counted != self.days - self.closed:
+            found = f"{counted} open days counted, {self.days - self.closed} are"
+            self._findings.add("unbalanced", found)
 
     def _merge(self, journals: Iterable[Path]) -> dict[str, dict[str, Entry]]:
         """Acknowledged commands by day; two clients must have been told the same."""

@@ -30,7 +30,7 @@ COMMITTERS = 3
 CLIENT = "client"
 
 # The commit script without its questions: the last writer wins.
-_BLIND_LUA = "redis.call('HSET', KEYS[1], unpack(ARGV, 6)) return {'COMMITTED', ARGV[7]}"
+_BLIND_LUA = "redis.call('HSET', KEYS[1], unpack(ARGV, 7)) return {'COMMITTED', ARGV[8]}"
 
 
 @dataclass

@@ -37,6 +37,7 @@ QUIET: Series = {
     'concord_decision_seconds_bucket{policy="iac",le="0.005",%s}': f"0+100x{JUDGED_MIN}",
     'concord_decision_seconds_bucket{policy="iac",le="0.5",%s}': f"0+100x{JUDGED_MIN}",
     'concord_decision_seconds_bucket{policy="iac",le="+Inf",%s}': f"0+100x{JUDGED_MIN}",
+    'concord_model_loads_total{outcome="refused",%s}': STEADY,
     'concord_clients{state="ACTIVE",%s}': f"2x{JUDGED_MIN}",
     'concord_clients{state="HALTED",%s}': STEADY,
     'concord_clients{state="REDUCING",%s}': STEADY,
@@ -62,6 +63,7 @@ FIRES: dict[str, dict[str, str | None]] = {
     "ConcordFallbacks": {
         'concord_decisions_total{policy="iac",fallback="true",%s}': f"0+10x{JUDGED_MIN}"
     },
+    "ConcordModelsRefused": {'concord_model_loads_total{outcome="refused",%s}': ONCE},
     "ConcordSlow": {
         'concord_decision_seconds_bucket{policy="iac",le="0.005",%s}': f"0+90x{JUDGED_MIN}"
     },

@@ -22,7 +22,18 @@ COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8
 RULES = yaml.safe_load((FOLDER / "alerts.yml").read_text(encoding="utf-8"))["groups"][0]["rules"]
 DASHBOARD = json.loads((FOLDER / "grafana/dashboards/concord.json").read_text(encoding="utf-8"))
 # A metric's name ends in its unit; a count of things in the things, a fact in what it says.
-UNITS = ("seconds", "bytes", "total", "info", "ready", "requests", "problems", "clients", "days")
+UNITS = (
+    "seconds",
+    "bytes",
+    "total",
+    "info",
+    "ready",
+    "requests",
+    "problems",
+    "clients",
+    "days",
+    "models",
+)
 OTHERS_NAMES = {"process_open_fds", "process_max_fds"}
 
 

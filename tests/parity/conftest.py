@@ -22,8 +22,8 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def loud(rounds: int, method: str) -> Network:
-    torch.manual_seed(0)
+def loud(rounds: int, method: str, seed: int = 0) -> Network:
+    torch.manual_seed(seed)
     network = Network(NetworkConfig(rounds=rounds), METHODS[method])  # type: ignore[index]
     torch.nn.init.orthogonal_(network.decide.weight, gain=1.0)
     if network.talk is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -13,6 +14,7 @@ import torch
 from service.core.contract import ACTIONS, FEATURES, fingerprint
 from service.core.day import settle
 from service.core.decide import decide
+from service.manifest import read
 from service.onnx_policy import load
 from tests.training.small import episodes
 from training.episodes import take_day, to_device
@@ -20,6 +22,7 @@ from training.evaluate import combined
 from training.export import (
     PARITY_MARGIN,
     PARITY_ORDERS,
+    VERSIONS_KEPT,
     ExportFailed,
     compare,
     observed,
@@ -61,14 +64,20 @@ def test_every_method_exports(tmp_path, method: str, rounds: int, decisions: int
     assert row["parity"]["max_abs_diff"] <= 1e-5
 
 
+def file_of(folder: Path) -> Path:
+    """The file of its current model."""
+    return folder / read(folder).row("iac")["file"]
+
+
 def test_the_file_is_self_contained_and_small(exported) -> None:
     _, folder = exported
-    assert sorted(path.name for path in folder.iterdir()) == ["iac.onnx", "manifest.json"]
-    model = onnx.load(folder / "iac.onnx", load_external_data=False)
+    file = file_of(folder)
+    assert sorted(path.name for path in folder.iterdir()) == [file.name, "manifest.json"]
+    model = onnx.load(file, load_external_data=False)
     onnx.checker.check_model(model, full_check=True)
     assert [(o.domain, o.version) for o in model.opset_import] == [("", 18)]
     assert not any(onnx.external_data_helper.uses_external_data(t) for t in model.graph.initializer)
-    assert (folder / "iac.onnx").stat().st_size < 500_000
+    assert file.stat().st_size < 500_000
     stamped = {entry.key: entry.value for entry in model.metadata_props}
     assert stamped["contract"] == fingerprint()
     assert stamped["K"] == "3"
@@ -81,17 +90,33 @@ def test_the_file_is_self_contained_and_small(exported) -> None:
 def test_exporting_twice_gives_the_same_bytes(exported, tmp_path) -> None:
     _, folder = exported
     write_model(tmp_path, loud(3, "iac-t"), "iac", "iac-t", {"training": {}})
-    assert (tmp_path / "iac.onnx").read_bytes() == (folder / "iac.onnx").read_bytes()
+    assert file_of(tmp_path).read_bytes() == file_of(folder).read_bytes()
 
 
 def test_another_model_keeps_its_row(exported, tmp_path, monkeypatch) -> None:
     network, folder = exported
-    data = (folder / "iac.onnx").read_bytes()
+    data = file_of(folder).read_bytes()
     monkeypatch.setattr("training.export.to_onnx", lambda network, metadata: data)
     for name in ("iac", "second", "iac"):
         write_model(tmp_path, network, name, "test", {"training": {}})
     rows = json.loads((tmp_path / "manifest.json").read_text())["models"]
     assert sorted(row["name"] for row in rows) == ["iac", "second"]
+
+
+def test_versions_that_one_can_go_back_to_stay(tmp_path) -> None:
+    networks = [loud(3, "iac-t", seed) for seed in range(VERSIONS_KEPT + 1)]
+    record = {"training": {}}
+    versions = [write_model(tmp_path, n, "iac", "t", record)["version"] for n in networks]
+    assert [version for _, version in read(tmp_path).rows] == versions[1:]
+    assert read(tmp_path).row("iac")["version"] == versions[3]
+    files = {f"iac-{version}.onnx" for version in versions[1:]}
+    assert {path.name for path in tmp_path.iterdir()} == {*files, "manifest.json"}
+    assert load(tmp_path, "iac", versions[1]).version == versions[1]
+    held = json.loads((tmp_path / "manifest.json").read_text())
+    held["models"][1]["contract"] = "f" * 64
+    (tmp_path / "manifest.json").write_text(json.dumps(held))
+    latest = write_model(tmp_path, loud(3, "iac-t", 4), "iac", "t", {"training": {}})["version"]
+    assert [version for _, version in read(tmp_path).rows] == [versions[1], versions[3], latest]
 
 
 def test_a_network_that_is_not_the_file_is_noticed(exported) -> None:

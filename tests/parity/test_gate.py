@@ -14,6 +14,7 @@ import pytest
 
 from service.core.contract import FEATURES
 from service.core.policy import PolicyFailed
+from service.manifest import read
 from service.model_gate import MODEL_BYTES_MAX, admit
 from service.onnx_policy import ModelRefused, load
 
@@ -24,19 +25,24 @@ def folder(exported, tmp_path: Path) -> Path:
     return Path(shutil.copytree(exported[1], tmp_path / "models"))
 
 
+def file(folder: Path) -> Path:
+    """The file of the only model."""
+    return next(folder.glob("*.onnx"))
+
+
 def manifest(folder: Path, **changes: Any) -> None:
     """Change the model's row; a ``data`` change rewrites the file and its digest."""
     path = folder / "manifest.json"
     held = json.loads(path.read_text())
     if (data := changes.pop("data", None)) is not None:
-        (folder / "iac.onnx").write_bytes(data)
+        (file(folder)).write_bytes(data)
         changes["sha256"] = hashlib.sha256(data).hexdigest()
     held["models"][0] |= changes
     path.write_text(json.dumps(held))
 
 
 def changed_graph(folder: Path, change: Any) -> bytes:
-    model = onnx.load(folder / "iac.onnx")
+    model = onnx.load(file(folder))
     change(model)
     return bytes(model.SerializeToString())
 
@@ -44,15 +50,15 @@ def changed_graph(folder: Path, change: Any) -> bytes:
 def test_what_was_exported_is_admitted(folder: Path) -> None:
     policy = load(folder)
     assert (policy.name, policy.K) == ("iac", 3)
-    assert policy.fingerprint == admit(folder, "iac").entry["sha256"][:16]
+    assert policy.fingerprint == admit(folder, read(folder).row("iac")).entry["sha256"][:16]
     assert "iac" in repr(policy)
 
 
 @pytest.mark.parametrize("at", [0, 100, 5_000, -1])
 def test_a_flipped_byte(folder: Path, at: int) -> None:
-    data = bytearray((folder / "iac.onnx").read_bytes())
+    data = bytearray((file(folder)).read_bytes())
     data[at] ^= 1
-    (folder / "iac.onnx").write_bytes(data)
+    (file(folder)).write_bytes(data)
     with pytest.raises(ModelRefused, match="SHA-256"):
         load(folder)
 
@@ -151,7 +157,7 @@ def test_something_else(folder: Path, data: bytes) -> None:
 
 
 def test_a_file_that_is_too_large(folder: Path) -> None:
-    (folder / "iac.onnx").write_bytes(bytes(MODEL_BYTES_MAX + 1))
+    (file(folder)).write_bytes(bytes(MODEL_BYTES_MAX + 1))
     with pytest.raises(ModelRefused, match="larger than"):
         load(folder)
 
@@ -159,7 +165,7 @@ def test_a_file_that_is_too_large(folder: Path) -> None:
 def test_a_missing_file_or_model(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelRefused, match="lists no model 'other'"):
         load(folder, "other")
-    (folder / "iac.onnx").unlink()
+    (file(folder)).unlink()
     with pytest.raises(ModelRefused, match="cannot be read"):
         load(folder)
     with pytest.raises(ModelRefused, match=r"training/train\.py"):

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 
 from service import parse, plans, wire
-from service.__main__ import installed
 from service.commits import MemoryStore
 from service.core.allocate import allocate
 from service.core.day import Day, Trading, mark, place, settle
@@ -25,6 +24,7 @@ from service.core.limits import protection
 from service.core.market import Snapshot
 from service.core.policy import grid_wish
 from service.desk import Desk
+from service.rack import Folder, Models
 from service.reading import read
 from service.records import Records
 from tests.bench.traffic import BenchDay, bench_day
@@ -47,7 +47,10 @@ def recorded(request):
 
 async def _play(day: BenchDay) -> list[Any]:
     store = MemoryStore()
-    desk, records = Desk(store, installed(MODELS), 8, lambda *told: None), Records(store)
+    desk, records = (
+        Desk(store, Models(Folder(MODELS), store.pins), 8, lambda *told: None),
+        Records(store),
+    )
     await desk.open("client", day.day_id, day.opening)
     for n, body in enumerate(day.steps, start=1):
         await desk.step("client", day.day_id, n, body)

@@ -29,7 +29,8 @@ from service.core.contract import ACTIONS
 from service.core.day import Day
 from service.core.observe import Observation
 from service.core.policy import Intent, Policy, PolicyFailed, Rounds
-from service.desk import Desk, Installed
+from service.desk import Desk
+from service.rack import Fixed, Installed, Models, Source
 from service.records import Records
 from service.settings import Settings
 
@@ -166,6 +167,7 @@ class Api:
 
     store: Any = field(default_factory=MemoryStore)
     policies: dict[str, Installed] = field(default_factory=installed)
+    source: Source | None = None
     options: Json = field(default_factory=dict)
     tracing: Tracing | None = None
 
@@ -183,7 +185,9 @@ class Api:
 
     def _start(self) -> None:
         self.settings = Settings(**self.options)
-        self.app = create_app(self.settings, self.store, self.policies, keyring(), self.tracing)
+        self.app = create_app(
+            self.settings, self.store, self.source or Fixed(self.policies), keyring(), self.tracing
+        )
         lifespan = self.app.router.lifespan_context(self.app)
         self.parts = dict(self._runner.run(lifespan.__aenter__()))
         self._stack.callback(lambda: self._runner.run(lifespan.__aexit__(None, None, None)))
@@ -195,7 +199,8 @@ class Api:
         """As a new process over the same store, or over another one: nothing is remembered."""
         self.store = store or self.store
         days = self.settings.days_cached_max
-        self.parts["desk"] = Desk(self.store, self.policies, days, lambda *_: None)
+        models = Models(self.source or Fixed(self.policies), self.store.pins)
+        self.parts["desk"] = Desk(self.store, models, days, lambda *_: None)
         self.parts["records"] = Records(self.store)
 
     def run(self, work: Awaitable[Any]) -> Any:

@@ -79,7 +79,7 @@ def test_a_day_is_opened_and_says_what_it_understood(api: Api) -> None:
 
 
 def test_the_policy_is_iac_when_none_is_named() -> None:
-    from service.desk import Installed
+    from service.rack import Installed
     from tests.service.api import FAKES, installed
 
     policies = {"iac": Installed(FAKES["talking"], installed()["talking"].model)}

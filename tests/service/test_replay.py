@@ -12,6 +12,7 @@ import pytest
 
 from service import replay
 from service.core.baselines import BASELINES
+from service.rack import Fixed, Folder
 from service.replay import Entry, LogRefused, entries, replayed
 from tests.service.api import (
     Api,
@@ -59,7 +60,7 @@ def file(tmp_path: Path, content: bytes, suffix: str = "json") -> Path:
 
 
 def again(log: list[Entry], **policies: Any) -> str | None:
-    found = asyncio.run(replayed(log, installed(**policies)))
+    found = asyncio.run(replayed(log, Fixed(installed(**policies))))
     return None if found is None else str(found)
 
 
@@ -90,7 +91,7 @@ def test_a_model_that_is_not_there_is_said(api: Api, tmp_path: Path) -> None:
     api.open(day(policy="talking"))
     log = entries(file(tmp_path, log_of(api)))
     rest = {name: each for name, each in installed().items() if name != "talking"}
-    found = asyncio.run(replayed(log, rest))
+    found = asyncio.run(replayed(log, Fixed(rest)))
     assert "UNKNOWN_POLICY" in str(found)
 
 
@@ -125,9 +126,7 @@ def test_a_log_that_is_not_whole_is_refused(api: Api, tmp_path: Path) -> None:
 def test_the_program_says_how_it_ended(
     api: Api, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from service.__main__ import installed as shipped
-
-    with Api(policies=shipped(Path("models"))) as real:
+    with Api(source=Folder(Path("models"))) as real:
         assert real.open(day(policy="iac")).status == 200
         assert real.step(1, step(1)).status == 200
         good = log_of(real)

@@ -36,7 +36,7 @@ def models(tmp_path_factory) -> tuple[Path, str]:
 
 def test_a_run_ships_a_model_with_its_provenance(models) -> None:
     folder, said = models
-    assert "shipped iac.onnx" in said
+    assert "shipped iac-" in said
     (row,) = json.loads((folder / "manifest.json").read_text())["models"]
     assert row["contract"] == fingerprint()
     assert row["method"] == "alone-pathwise"

@@ -1,0 +1,249 @@
+"""What decides now: rules and models by name and version, swapped by one pointer while days go on.
+
+Imports onnx_policy, manifest and the core. A reload loads and warms every version that is new aside
+of those that decide; only when all of them are ready does the pointer move, and a folder with one
+bad model changes nothing. A version that the manifest no longer lists stays as long as an open day
+is pinned to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from service import manifest
+from service.commits import StoreUnavailable
+from service.core.baselines import BASELINES
+from service.core.contract import fingerprint
+from service.core.policy import Policy
+from service.manifest import ModelRefused, Version
+from service.onnx_policy import OnnxPolicy, load_row
+
+WATCH_S = 1.0
+"""How long after a change of the manifest it holds at the latest, loading aside."""
+RETIRE_S = 60.0
+"""How long a version that is no longer listed is kept at least: a process that has not yet seen the
+change may still open a day with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """A policy by its name, with what a reply says of it."""
+
+    policy: Policy
+    model: dict[str, str]
+
+    @property
+    def version(self) -> Version:
+        """Its name and version."""
+        return self.model["name"], self.model["version"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rack:
+    """What is loaded: ``current`` by policy name, ``held`` every version, ``since_s`` when one of
+    them was first missing from the manifest."""
+
+    current: Mapping[str, Installed]
+    held: Mapping[Version, Installed]
+    since_s: Mapping[Version, float] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """Where policies come from."""
+
+    def stamp(self) -> object:
+        """What is another value after a change; raises OSError."""
+        ...
+
+    def load(self, held: Mapping[Version, Installed]) -> Rack:
+        """All that it lists, those of ``held`` as they are; raises ModelRefused."""
+        ...
+
+
+class Folder:
+    """The schedules, and the models of a folder."""
+
+    def __init__(self, models_dir: Path) -> None:
+        self._models_dir = models_dir
+
+    def stamp(self) -> object:
+        """The identity of the manifest's file."""
+        found = (self._models_dir / manifest.MANIFEST).stat()
+        return found.st_mtime_ns, found.st_ino, found.st_size
+
+    def load(self, held: Mapping[Version, Installed]) -> Rack:
+        """Rules and models; a version that is held already is not loaded again."""
+        listed = manifest.read(self._models_dir)
+        if clash := BASELINES.keys() & listed.current.keys():
+            raise ModelRefused(f"a model may not be called {clash.pop()!r}: a rule is")
+        made = _rules()
+        for version, row in listed.rows.items():
+            told = held.get(version)
+            if told is None or told.model["fingerprint"] != row["sha256"][:16]:
+                told = _described(load_row(self._models_dir, row))
+            made[version] = told
+        current = {name: made[name, "1"] for name in BASELINES}
+        return Rack(current | {n: made[n, v] for n, v in listed.current.items()}, made)
+
+
+class Fixed:
+    """Policies that never change, as ``current`` says."""
+
+    def __init__(self, current: Mapping[str, Installed]) -> None:
+        self._rack = Rack(current, {each.version: each for each in current.values()})
+
+    def stamp(self) -> object:
+        """Always the same."""
+        return None
+
+    def load(self, held: Mapping[Version, Installed]) -> Rack:
+        """Always the same."""
+        return self._rack
+
+
+def _rules() -> dict[Version, Installed]:
+    told = {"version": "1", "fingerprint": fingerprint()[:16]}
+    return {(n, "1"): Installed(rule, {"name": n, **told}) for n, rule in BASELINES.items()}
+
+
+def _described(model: OnnxPolicy) -> Installed:
+    told = {"name": model.name, "version": model.version, "fingerprint": model.fingerprint}
+    return Installed(model, told)
+
+
+Pins = Callable[[], Awaitable[Mapping[str, int]]]
+"""How many open days are pinned to each model (name@version)."""
+
+
+class Models:
+    """The rack that decides now.
+
+    ``dress`` is put around each policy as it is loaded, ``told`` hears what came of each look: the
+    rack that decides from now on, or why the folder was refused and nothing changed.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        pins: Pins,
+        dress: Callable[[str, Policy], Policy] = lambda name, policy: policy,
+        told: Callable[[Rack | ModelRefused], None] = lambda outcome: None,
+        retire_s: float = RETIRE_S,
+    ) -> None:
+        self._source, self._pins, self._dress, self._told = source, pins, dress, told
+        self._retire_s = retire_s
+        self._loading = asyncio.Lock()
+        self._stamp, self._rack = _stamp(source), Rack({}, {})
+        self._rack = self._dressed(source.load({}))
+        told(self._rack)
+
+    @property
+    def rack(self) -> Rack:
+        """What is loaded now."""
+        return self._rack
+
+    async def open_days(self) -> Mapping[str, int]:
+        """How many days are pinned to each name@version; raises StoreUnavailable."""
+        return await self._pins()
+
+    def shown(self, open_days: Mapping[str, int] | None = None) -> dict[str, object]:
+        """Every version that is loaded, as callers are told; ``open_days`` by name@version."""
+        rack = self._rack
+        current = {each.version for each in rack.current.values()}
+        rows = []
+        for version, each in rack.held.items():
+            row = {
+                **each.model,
+                "current": version in current,
+                "listed": version not in rack.since_s,
+            }
+            if open_days is not None:
+                row["open_days"] = open_days.get("@".join(version), 0)
+            rows.append(row)
+        return {"models": rows}
+
+    def named(self, policy: str) -> Installed | None:
+        """What ``name`` (its current version) or ``name@version`` stands for."""
+        name, _, version = policy.partition("@")
+        rack = self._rack
+        return rack.held.get((name, version)) if version else rack.current.get(name)
+
+    def pinned(self, model: Mapping[str, str]) -> Installed | None:
+        """Exactly the model that a day was opened with; None if it is not loaded."""
+        held = self._rack.held.get((model["name"], model["version"]))
+        return held if held is not None and held.model == model else None
+
+    async def reload(self) -> bool:
+        """Load what the source lists now; whether anything changed. Raises ModelRefused."""
+        async with self._loading:
+            # before reading: a change meanwhile is seen by the next look
+            self._stamp = _stamp(self._source)
+            try:
+                fresh = await asyncio.to_thread(self._source.load, self._rack.held)
+            except ModelRefused as refused:
+                self._told(refused)
+                raise
+            before, rack = self._rack, await self._with_retiring(self._dressed(fresh))
+            self._rack = rack
+            self._told(rack)
+            return (rack.current, rack.held.keys()) != (before.current, before.held.keys())
+
+    async def watch(self) -> None:
+        """Reload whenever the source changes, until cancelled."""
+        while True:
+            await asyncio.sleep(WATCH_S)
+            oldest_s = min(self._rack.since_s.values(), default=math.inf)
+            if self._stamp != _stamp(self._source) or self._is_due(oldest_s):
+                with suppress(ModelRefused):  # it was told, and the next change is the next try
+                    await self.reload()
+
+    def _dressed(self, fresh: Rack) -> Rack:
+        """``fresh`` with each policy dressed that was not held before."""
+        before = self._rack.held
+        held = {
+            version: each
+            if each is before.get(version)
+            else replace(each, policy=self._dress(each.model["name"], each.policy))
+            for version, each in fresh.held.items()
+        }
+        return Rack({name: held[each.version] for name, each in fresh.current.items()}, held)
+
+    async def _with_retiring(self, fresh: Rack) -> Rack:
+        """``fresh`` and the versions that it does not list but that a day may still need."""
+        gone = {v: each for v, each in self._rack.held.items() if v not in fresh.held}
+        if not gone:
+            return fresh
+        now_s, pinned = time.monotonic(), await self._pinned(gone)
+        # one that is pinned is looked at again after as long
+        since_s = {v: now_s if v in pinned else self._rack.since_s.get(v, now_s) for v in gone}
+        kept = {v for v in gone if v in pinned or not self._is_due(since_s[v])}
+        return replace(
+            fresh,
+            held={**fresh.held, **{v: gone[v] for v in kept}},
+            since_s={v: since_s[v] for v in kept},
+        )
+
+    def _is_due(self, since_s: float) -> bool:
+        return time.monotonic() >= since_s + self._retire_s
+
+    async def _pinned(self, versions: Iterable[Version]) -> set[Version]:
+        """Those that open days are pinned to; all where the store does not say."""
+        try:
+            open_days = await self._pins()
+        except StoreUnavailable:
+            return set(versions)
+        return {version for version in versions if open_days.get("@".join(version), 0) > 0}
+
+
+def _stamp(source: Source) -> object:
+    try:
+        return source.stamp()
+    except OSError:
+        return None  # loading it says what is wrong

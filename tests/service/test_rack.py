@@ -1,0 +1,381 @@
+"""Models side by side: swapped by a pointer, pinned by days, rolled back, refused as a whole."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service import manifest, models, rack
+from service.commits import Commit, MemoryStore, StoreUnavailable
+from service.core.contract import fingerprint
+from service.core.policy import Intent, Policy
+from service.manifest import MODELS_MAX, ModelRefused
+from service.rack import Folder, Installed, Models, Rack
+from tests.service.api import (
+    ADMIN,
+    DESK,
+    HALTER,
+    WATCHER,
+    Api,
+    Json,
+    assert_problem,
+    day,
+    step,
+)
+
+SHIPPED = Path("models")
+
+
+class Shelf:
+    """A source whose versions a test sets: name -> the versions, the last one current."""
+
+    def __init__(self, **names: list[str]) -> None:
+        self.names = names
+        self.refuses = False
+        self.loaded: list[tuple[str, str]] = []
+
+    def stamp(self) -> object:
+        return json.dumps(self.names), self.refuses
+
+    def load(self, held: Any) -> Rack:
+        if self.refuses:
+            raise ModelRefused("the file is torn; restore it")
+        made = {}
+        for name, versions in self.names.items():
+            for version in versions:
+                if (name, version) not in held:
+                    self.loaded.append((name, version))
+                made[name, version] = held.get((name, version)) or policy(name, version)
+        return Rack({name: made[name, versions[-1]] for name, versions in self.names.items()}, made)
+
+
+def policy(name: str, version: str) -> Installed:
+    told = {"name": name, "version": version, "fingerprint": version * 4}
+
+    def decide(day: Any, observation: Any) -> Intent:
+        share = int(version, 16) % 7 + 1
+        return Intent(day.orders.order_qty * share // 10)
+
+    return Installed(decide, told)
+
+
+@pytest.fixture
+def source() -> Shelf:
+    return Shelf(iac=["a1"], other=["b1"])
+
+
+@pytest.fixture
+def api(source: Shelf) -> Iterator[Api]:
+    with Api(source=source) as started:
+        yield started
+
+
+def reload(api: Api) -> Any:
+    return api.call("POST", "/v1/models/reload", key=ADMIN)
+
+
+def rows(reply: Any) -> dict[str, Json]:
+    return {f"{row['name']}@{row['version']}": row for row in reply.json["models"]}
+
+
+def listed(api: Api) -> dict[str, Json]:
+    return rows(api.call("GET", "/v1/models"))
+
+
+def open_days(api: Api) -> dict[str, int]:
+    return {name: row["open_days"] for name, row in rows(reload(api)).items()}
+
+
+def test_a_day_keeps_its_version_and_the_next_day_gets_the_new_one(api: Api, source: Shelf) -> None:
+    assert api.open(day(policy="iac")).json["model"]["version"] == "a1"
+    first = api.step(1, step(1)).json
+    source.names["iac"].append("a2")
+    reply = reload(api)
+    assert (reply.status, reply.json["changed"]) == (200, True)
+    assert rows(reply)["iac@a1"] | {"fingerprint": ""} == {
+        "name": "iac", "version": "a1", "fingerprint": "", "current": False, "listed": True,
+        "open_days": 1,
+    }  # fmt: skip
+    assert rows(reply)["iac@a2"]["current"]
+    second = api.step(2, step(2)).json
+    assert first["model"] == second["model"]
+    assert api.open(day(policy="iac"), "e").json["model"]["version"] == "a2"
+    assert api.open(day(policy="iac@a1"), "f").json["model"]["version"] == "a1"
+    assert api.open(day(policy="iac@a1"), "g").json["policy"] == "iac"
+    assert_problem(api.open(day(policy="iac@a3"), "h"), 422, "UNKNOWN_POLICY")
+    assert list(open_days(api).values()) == [3, 1, 0]
+
+
+def test_what_is_loaded_is_not_loaded_again(api: Api, source: Shelf) -> None:
+    source.names["iac"].append("a2")
+    assert reload(api).json["changed"]
+    assert not reload(api).json["changed"]
+    assert source.loaded == [("iac", "a1"), ("other", "b1"), ("iac", "a2")]
+
+
+def test_rolling_back_is_a_reload_too(api: Api, source: Shelf) -> None:
+    source.names["iac"] = ["a1", "a2"]
+    reload(api)
+    source.names["iac"] = ["a2", "a1"]
+    assert reload(api).json["changed"]
+    assert api.open(day(policy="iac")).json["model"]["version"] == "a1"
+
+
+def test_a_folder_that_is_refused_changes_nothing(api: Api, source: Shelf) -> None:
+    api.open(day(policy="iac"))
+    before = listed(api)
+    source.names["iac"].append("a2")
+    source.refuses = True
+    refused = reload(api)
+    assert_problem(refused, 409, "MODEL_REFUSED")
+    assert refused.json["detail"] == "the file is torn; restore it"
+    assert listed(api) == before
+    assert api.step(1, step(1)).status == 200
+    metrics = api.call("GET", "/metrics").body.decode()
+    assert 'concord_model_loads_total{outcome="refused"} 1.0' in metrics
+    source.refuses = False
+    assert reload(api).json["changed"]
+
+
+@pytest.mark.parametrize("key", [DESK, WATCHER])
+def test_only_an_admin_reloads(api: Api, key: str) -> None:
+    assert_problem(api.call("POST", "/v1/models/reload", key=key), 403, "SCOPE_MISSING")
+
+
+def test_what_others_have_open_is_the_operators_business(api: Api) -> None:
+    reply = api.call("GET", "/v1/models", key=WATCHER)
+    assert rows(reply)["iac@a1"] == {
+        "name": "iac", "version": "a1", "fingerprint": "a1a1a1a1", "current": True, "listed": True,
+    }  # fmt: skip
+    assert_problem(api.call("GET", "/v1/models", key=HALTER), 403, "SCOPE_MISSING")
+
+
+def registry(source: Shelf, store: MemoryStore, **more: Any) -> Models:
+    return Models(source, store.pins, **more)
+
+
+def pin(store: MemoryStore, day_id: str, by: int) -> None:
+    commit = Commit(
+        "c", day_id, -1, "open", b"d", "ACTIVE", b"r", pins={"iac@a1": by}
+    )  # fmt: skip
+    asyncio.run(store.commit(commit))
+
+
+def test_a_version_goes_when_it_is_not_listed_and_no_day_is_pinned() -> None:
+    source, store = Shelf(iac=["a1"]), MemoryStore()
+    held = registry(source, store, retire_s=0.0)
+    pin(store, "d", 1)
+    pinned = held.named("iac")
+    source.names["iac"] = ["a2"]
+    assert asyncio.run(held.reload())
+    assert pinned is not None
+    assert held.pinned(pinned.model) is pinned
+    assert held.rack.since_s.keys() == {("iac", "a1")}
+    pin(store, "e", -1)
+    assert asyncio.run(held.reload())
+    assert held.pinned(pinned.model) is None
+    assert held.rack.held.keys() == {("iac", "a2")}
+
+
+def test_a_version_stays_a_while_for_those_who_have_not_heard() -> None:
+    source = Shelf(iac=["a1"])
+    held = registry(source, MemoryStore(), retire_s=60.0)
+    source.names["iac"] = ["a2"]
+    asyncio.run(held.reload())
+    assert held.named("iac@a1") is not None
+    source.names["iac"] = ["a1"]
+    asyncio.run(held.reload())
+    assert source.loaded == [("iac", "a1"), ("iac", "a2")]  # it had never gone
+
+
+def test_a_store_that_is_away_lets_no_version_go() -> None:
+    source = Shelf(iac=["a1"])
+
+    async def away() -> dict[str, int]:
+        raise StoreUnavailable("away")
+
+    held = Models(source, away, retire_s=0.0)
+    source.names["iac"] = ["a2"]
+    asyncio.run(held.reload())
+    assert held.named("iac@a1") is not None
+
+
+def test_a_change_is_seen_without_being_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rack, "WATCH_S", 0.01)
+    source, told = Shelf(iac=["a1"]), list[object]()
+    held = registry(source, MemoryStore(), told=told.append, retire_s=0.0)
+
+    async def change() -> None:
+        watching = asyncio.create_task(held.watch())
+        source.refuses = True
+        await _until(lambda: isinstance(told[-1], ModelRefused))
+        assert held.named("iac@a1") is not None
+        source.refuses, source.names["iac"] = False, ["a2"]
+        await _until(lambda: held.rack.held.keys() == {("iac", "a2")})
+        watching.cancel()
+
+    asyncio.run(change())
+    assert [type(each) for each in told[:2]] == [Rack, ModelRefused]
+
+
+async def _until(done: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not done():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def test_each_policy_is_dressed_once() -> None:
+    source, dressed = Shelf(iac=["a1"]), list[str]()
+
+    def dress(name: str, policy: Policy) -> Policy:
+        dressed.append(name)
+        return policy
+
+    held = registry(source, MemoryStore(), dress=dress)
+    source.names["iac"].append("a2")
+    asyncio.run(held.reload())
+    asyncio.run(held.reload())
+    assert dressed == ["iac", "iac"]
+
+
+# the folder and its manifest
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The shipped model, and a copy of it as an older version."""
+    shutil.copytree(SHIPPED, tmp_path / "models")
+    return tmp_path / "models"
+
+
+def other_version(folder: Path, name: str = "iac") -> str:
+    """List the shipped model as another version too, which the gate lets pass; the version."""
+    listed = manifest.read(folder)
+    row = dict(listed.row("iac")) | {"name": name, "version": "0123456789ab"}
+    now = listed.current.get(name)
+    after = listed.adding(row)
+    manifest.write(folder, after.using(name, now) if now else after)
+    return str(row["version"])
+
+
+def test_the_shipped_folder_and_its_rules() -> None:
+    found = Folder(SHIPPED).load({})
+    row = manifest.read(SHIPPED).row("iac")
+    assert found.current.keys() == {"twap", "vwap", "ac", "iac"}
+    assert found.current["iac"].model == {
+        "name": "iac", "version": row["version"], "fingerprint": row["sha256"][:16],
+    }  # fmt: skip
+    assert found.current["twap"].model["fingerprint"] == fingerprint()[:16]
+
+
+def test_versions_of_a_folder_lie_side_by_side(folder: Path) -> None:
+    version = other_version(folder)
+    with Api(source=Folder(folder)) as api:
+        shipped = manifest.read(SHIPPED).row("iac")["version"]
+        assert api.open(day(policy="iac")).json["model"]["version"] == shipped
+        assert models.main(["--folder", str(folder), "use", "iac", version]) == 0
+        assert reload(api).json["changed"]
+        assert api.open(day(policy="iac"), "e").json["model"]["version"] == version
+        assert models.main(["--folder", str(folder), "drop", "iac", shipped]) == 0
+        assert reload(api).status == 200
+        assert not listed(api)[f"iac@{shipped}"]["listed"]
+        assert api.step(1, step(1)).json["model"]["version"] == shipped
+
+
+def test_the_command_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    version = other_version(folder)
+    shipped = manifest.read(folder).row("iac")["version"]
+    command = ["--folder", str(folder)]
+    assert models.main([*command, "list"]) == 0
+    assert f"iac@{shipped}  iac.onnx  current\n" in capsys.readouterr().out
+    assert models.main([*command, "drop", "iac", shipped]) == 1
+    assert "is current: use another version first" in capsys.readouterr().err
+    assert models.main([*command, "use", "iac", "f" * 12]) == 1
+    assert f"lists no model 'iac@{'f' * 12}'" in capsys.readouterr().err
+    assert models.main([*command, "drop", "iac", version]) == 0
+    assert (folder / manifest.read(folder).row("iac")["file"]).exists()  # it shared the file
+    assert models.main(["--folder", str(folder / "none"), "list"]) == 1
+
+
+def test_using_a_version_that_would_be_refused_changes_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = json.loads((folder / "manifest.json").read_text())
+    torn = dict(held["models"][0]) | {"version": "0" * 12, "file": "torn.onnx"}
+    (folder / "torn.onnx").write_bytes(b"torn")
+    held["models"].append(torn)
+    held["current"] = {"iac": held["models"][0]["version"]}
+    (folder / "manifest.json").write_text(json.dumps(held))
+    before = (folder / "manifest.json").read_bytes()
+    assert models.main(["--folder", str(folder), "use", "iac", "0" * 12]) == 1
+    assert "SHA-256" in capsys.readouterr().err
+    assert (folder / "manifest.json").read_bytes() == before
+
+
+def test_a_model_may_not_take_the_name_of_a_rule(folder: Path) -> None:
+    other_version(folder, "twap")
+    with pytest.raises(ModelRefused, match="may not be called 'twap'"):
+        Folder(folder).load({})
+
+
+def _spoiled(folder: Path, change: Callable[[Json], None]) -> None:
+    held = json.loads((folder / "manifest.json").read_text())
+    change(held)
+    (folder / "manifest.json").write_text(json.dumps(held))
+
+
+def test_a_manifest_that_is_unclear_is_refused(folder: Path) -> None:
+    other_version(folder)
+    _spoiled(folder, lambda held: held.pop("current"))
+    with pytest.raises(ModelRefused, match=r"which version of 'iac' is current: python -m"):
+        manifest.read(folder)
+    _spoiled(folder, lambda held: held.update(current={"iac": "f" * 12}))
+    with pytest.raises(ModelRefused, match="which version"):
+        manifest.read(folder)
+    _spoiled(folder, lambda held: held["models"].append(held["models"][0]))
+    with pytest.raises(ModelRefused, match="lists a version twice"):
+        manifest.read(folder)
+
+
+@pytest.mark.parametrize(("count", "ok"), [(MODELS_MAX, True), (MODELS_MAX + 1, False)])
+def test_so_many_versions_may_be_listed(folder: Path, count: int, ok: bool) -> None:
+    def many(held: Json) -> None:
+        row = held["models"][0] | {"golden": {}}
+        held["models"] = [row | {"version": f"{i:012x}"} for i in range(count)]
+        held["current"] = {"iac": f"{0:012x}"}
+
+    _spoiled(folder, many)
+    if ok:
+        assert len(manifest.read(folder).rows) == count
+    else:
+        with pytest.raises(ModelRefused, match=f"more than {MODELS_MAX} versions: drop"):
+            manifest.read(folder)
+
+
+def test_a_manifest_appears_whole_or_not_at_all(folder: Path, monkeypatch: Any) -> None:
+    before = manifest.read(folder)
+
+    def fails(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(manifest.os, "replace", fails)
+    with pytest.raises(OSError, match="no space"):
+        manifest.write(folder, before)
+    assert manifest.read(folder) == before
+    assert not list(folder.glob("*.new"))
+
+
+def test_the_numbers_of_open_days_follow_opens_and_closes(api: Api) -> None:
+    api.open(day(policy="iac"))
+    api.open(day(policy="iac"))  # a repetition opens nothing
+    assert open_days(api)["iac@a1"] == 1
+    api.step(1, step(1))
+    assert api.close().status == 200
+    assert api.close().status == 200
+    assert open_days(api)["iac@a1"] == 0
