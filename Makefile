@@ -7,7 +7,7 @@ PINS := pyproject.toml requirements/dev.lock
 BARS ?=
 export PYTHONUTF8 := 1
 
-.PHONY: help demo test serve bench compose-test observe-test lock clean
+.PHONY: help demo test serve bench openapi compose-test observe-test lock clean
 
 help:  ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +23,9 @@ serve: $(VENV)/.play  ## run the service on 127.0.0.1:8000 with its embedded sto
 
 bench: $(VENV)/.dev  ## measure the step latency and the simulator
 	@$(BIN)/python -m tests.bench
+
+openapi: $(VENV)/.dev  ## write docs/openapi.json and the examples in it anew, after a change of the interface
+	@$(BIN)/python -m tests.service.story
 
 compose-test: $(VENV)/.play  ## build the container stack, kill its parts in the middle of a day, check (CONTAINER_COMPOSE="docker compose")
 	@$(BIN)/python tests/compose/compose_test.py

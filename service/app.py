@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any, Protocol, TypedDict
 
 from fastapi import FastAPI, Request, Response
@@ -23,9 +24,9 @@ from service.desk import Desk, unavailable
 from service.errors import MEDIA_TYPE, RETRY_AFTER_S, Code, Problem
 from service.measured import MeasuredStore, measured
 from service.meters import METRICS_TYPE
+from service.openapi import completed
 from service.quota import Quotas
 from service.rack import Models, Source
-from service.reading import schemas
 from service.records import Records
 from service.routes import router
 from service.settings import Settings
@@ -98,24 +99,30 @@ def create_app(
         watching.cancel()
         await store.close()
 
-    app = FastAPI(
+    app = _framework(lifespan)
+    app.include_router(router)
+    _add_probes(app, vitals, telemetry)
+    _add_error_handlers(app, telemetry)
+    _describe(app)
+    if tracing is not None:
+        app.add_middleware(tracing.requests)
+    app.add_middleware(Observed, telemetry=telemetry, requests_max=settings.connections_max)
+    return app
+
+
+def _framework(lifespan: Any) -> FastAPI:
+    """FastAPI without its pages; a route's function names it in the OpenAPI document."""
+    return FastAPI(
         title="Concord",
         version=__version__,
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
         # one switch for traces, ours: the framework's own would tell paths and exceptions
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
-    app.include_router(router)
-    _add_probes(app, vitals, telemetry)
-    _add_error_handlers(app, telemetry)
-    _describe_bodies(app)
-    if tracing is not None:
-        app.add_middleware(tracing.requests)
-    app.add_middleware(Observed, telemetry=telemetry, requests_max=settings.connections_max)
-    return app
 
 
 def _url(settings: Settings) -> str:
@@ -209,13 +216,13 @@ def _problem(request: Request, problem: Problem) -> Response:
     return Response(body, problem.status, headers=headers, media_type=MEDIA_TYPE)
 
 
-def _describe_bodies(app: FastAPI) -> None:
-    """Put the models of the bodies, which routes read themselves, into the OpenAPI document."""
-    describe = app.openapi
+def _describe(app: FastAPI) -> None:
+    """Complete the OpenAPI document: routes read their bodies and write their replies themselves,
+    so the framework knows only where they are."""
+    draft = app.openapi
 
+    @cache
     def openapi() -> dict[str, Any]:
-        document = describe()
-        document.setdefault("components", {}).setdefault("schemas", {}).update(schemas())
-        return document
+        return completed(draft())
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.json_schema import models_json_schema
 
 from service.atoms import Strict
@@ -76,9 +77,9 @@ def _where(item: Any) -> str:
     return ".".join(map(str, places)) or "(body)"
 
 
-def schemas() -> dict[str, Any]:
-    """JSON schemas of all bodies, for the OpenAPI document."""
-    models: Any = [(model, "validation") for model in BODIES]
-    _, document = models_json_schema(models, ref_template="#/components/schemas/{model}")
+def schemas(models: Iterable[type[BaseModel]] = COMMANDS) -> dict[str, Any]:
+    """JSON schemas of models and of what they hold, by name, for the OpenAPI document."""
+    listed: Any = [(model, "validation") for model in models]
+    _, document = models_json_schema(listed, ref_template="#/components/schemas/{model}")
     definitions: dict[str, Any] = document["$defs"]
     return definitions

@@ -1,17 +1,16 @@
 """The paths: read, authenticate, hand to the desk, answer. Imports fastapi, desk, auth, wire.
 
-No handler computes anything; errors are raised as problems and answered in app.py.
+No handler computes anything; errors are raised as problems and answered in app.py. What a route
+takes, answers and refuses is in operations.py, under the name of its function.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from service import render, wire
-from service.atoms import Strict
 from service.auth import Client, Scope
 from service.commits import GLOBAL_SCOPE
 from service.desk import Desk
@@ -27,13 +26,7 @@ STEP_MAX_DIGITS = 4
 router = APIRouter(prefix="/v1")
 
 
-def _takes(model: type[Strict]) -> dict[str, Any]:
-    """OpenAPI of a body that the desk validates itself."""
-    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
-
-
-@router.put("/days/{day_id}", openapi_extra=_takes(wire.OpenDay))
+@router.put("/days/{day_id}")
 async def open_day(request: Request, day_id: str) -> Response:
     """Open a day: orders, cash, schedule, policy, limits."""
     client, raw = await _command(request, Scope.TRADE, f"{day_id}:open")
@@ -48,7 +41,7 @@ async def day(request: Request, day_id: str) -> Response:
     )
 
 
-@router.post("/days/{day_id}/steps/{n}", openapi_extra=_takes(wire.Step))
+@router.post("/days/{day_id}/steps/{n}")
 async def step(request: Request, day_id: str, n: str) -> Response:
     """Take decision n: a snapshot in, a child volume for every open order out."""
     client, raw = await _command(request, Scope.TRADE, f"{day_id}:{n}")
@@ -62,21 +55,21 @@ async def decision(request: Request, day_id: str, n: str) -> Response:
     return _answer(await _records(request).decision(client.name, day_id, _step(n)))
 
 
-@router.post("/days/{day_id}/executions", openapi_extra=_takes(wire.ExecutionBatch))
+@router.post("/days/{day_id}/executions")
 async def executions(request: Request, day_id: str) -> Response:
     """Book executions between steps."""
     client, raw = await _command(request, Scope.TRADE, None)
     return _answer(await _desk(request).executions(client.name, day_id, raw))
 
 
-@router.post("/days/{day_id}/instructions", openapi_extra=_takes(wire.Instructions))
+@router.post("/days/{day_id}/instructions")
 async def instruct(request: Request, day_id: str) -> Response:
     """Cancel, pause, resume, amend or add orders; it holds from the next decision on."""
     client, raw = await _command(request, Scope.TRADE, None)
     return _answer(await _desk(request).instruct(client.name, day_id, raw))
 
 
-@router.post("/days/{day_id}/close", openapi_extra=_takes(wire.Close))
+@router.post("/days/{day_id}/close")
 async def close(request: Request, day_id: str) -> Response:
     """Close a day and answer its report."""
     client, raw = await _command(request, Scope.TRADE, f"{day_id}:close")
@@ -93,13 +86,13 @@ async def report(request: Request, day_id: str) -> Response:
 
 @router.get("/days/{day_id}/log")
 async def log(request: Request, day_id: str) -> Response:
-    """Every command of a day with the bytes that came and went, as ?format=json or parquet."""
+    """Every command of a day with the bytes that came and went, as ?format=json, csv or parquet."""
     client, kind = await _client(request, Scope.OBSERVE), _format(request)
     answer = await _records(request).log(client.name, day_id)
     return Response(log_as(answer.body, kind), media_type=MEDIA_TYPES[kind])
 
 
-@router.put("/days/{day_id}/state", openapi_extra=_takes(wire.TradingState))
+@router.put("/days/{day_id}/state")
 async def set_day_state(request: Request, day_id: str) -> Response:
     """Set the trading state of one day: ACTIVE, REDUCING or HALTED."""
     client, raw = await _command(request, Scope.HALT, None)
@@ -107,7 +100,7 @@ async def set_day_state(request: Request, day_id: str) -> Response:
     return _answer(await _desk(request).set_day_state(client.name, day_id, state))
 
 
-@router.put("/state", openapi_extra=_takes(wire.TradingState))
+@router.put("/state")
 async def set_state(request: Request) -> Response:
     """Set the trading state of all of the caller's days: ACTIVE, REDUCING or HALTED."""
     client, raw = await _command(request, Scope.HALT, None)
@@ -115,9 +108,9 @@ async def set_state(request: Request) -> Response:
     return _answer(await _desk(request).set_state(client.name, state))
 
 
-@router.put("/service/state", openapi_extra=_takes(wire.TradingState))
+@router.put("/service/state")
 async def set_service_state(request: Request) -> Response:
-    """Set the trading state of every client's days (scope admin)."""
+    """Set the trading state of every client's days: ACTIVE, REDUCING or HALTED."""
     _, raw = await _command(request, Scope.ADMIN, None)
     state = read(wire.TradingState, raw).state
     return _answer(await _desk(request).set_state(GLOBAL_SCOPE, state))

@@ -217,6 +217,10 @@ def without_executions(body: Reporting) -> Reporting:
     return body.model_copy(update={"executions": []})
 
 
+TAKEN_AWAY = {"limit_px", "would_px"}
+"""What an order may lose: only these may be null in an amend."""
+
+
 class Amend(Strict):
     """New terms of one order; what is left out stays. ``limit_px`` and ``would_px`` null: none."""
 
@@ -236,7 +240,7 @@ class Amend(Strict):
     @model_validator(mode="after")
     def _only_prices_are_taken_away(self) -> Self:
         empty = {name for name in self.model_fields_set if getattr(self, name) is None}
-        if empty - {"limit_px", "would_px"}:
+        if empty - TAKEN_AWAY:
             raise ValueError("only limit_px and would_px may be null; leave out what stays")
         return self
 

@@ -248,7 +248,6 @@ class Instructed(Reply):
     cash: Cash
     orders: OrderTerms
     children: list[WorkingChild]
-    shadows: list[Shadow] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

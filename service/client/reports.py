@@ -75,7 +75,7 @@ class ShadowReport(Shadow):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
+class HeldModel:
     """A version of a model or a rule that is loaded.
 
     ``current`` decides days that are opened by its name alone; one that is not ``listed`` any more
@@ -94,5 +94,5 @@ class Model:
 class Models(Reply):
     """What is loaded; after a reload ``changed`` says whether it is something else than before."""
 
-    models: list[Model]
+    models: list[HeldModel]
     changed: bool = False

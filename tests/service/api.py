@@ -30,6 +30,8 @@ from service.core.day import Day
 from service.core.observe import Observation
 from service.core.policy import Intent, Policy, PolicyFailed, Rounds
 from service.desk import Desk
+from service.operations import NO_OPERATION, OPERATIONS
+from service.outcomes import Problem
 from service.rack import Fixed, Installed, Models, Source
 from service.records import Records
 from service.settings import Settings
@@ -257,7 +259,9 @@ class Api:
             "server": ("127.0.0.1", 8000),
             "state": dict(self.parts),
         }
-        return await _exchange(self.app, scope, chunks() if chunks else _once(raw))
+        reply = await _exchange(self.app, scope, chunks() if chunks else _once(raw))
+        assert_described(scope, reply)
+        return reply
 
     # the commands of one day, named by what they do
 
@@ -426,6 +430,19 @@ def changed(body: Json, path: str, value: Any) -> Json:
     else:
         place[last] = value
     return copy
+
+
+def assert_described(scope: Json, reply: Reply) -> None:
+    """The OpenAPI document has a place for everything in the reply, and lists its problem."""
+    route = scope.get("route")
+    if route is None or route.name == "openapi":
+        return
+    row = OPERATIONS[route.name]
+    if reply.status >= 400:
+        assert reply.code in {*row.refusals(route.path), *NO_OPERATION}, (route.name, reply.code)
+        Problem.model_validate_json(reply.body, extra="forbid")
+    elif row.reply is not None and reply.headers["content-type"] == "application/json":
+        row.reply.model_validate_json(reply.body, extra="forbid")
 
 
 def assert_problem(reply: Reply, status: int, code: str) -> None:
