@@ -135,10 +135,10 @@ class Models:
         pins: Pins,
         dress: Callable[[str, Policy], Policy] = lambda name, policy: policy,
         told: Callable[[Rack | ModelRefused], None] = lambda outcome: None,
-        retire_s: float = RETIRE_S,
+        retire_s: float | None = None,
     ) -> None:
         self._source, self._pins, self._dress, self._told = source, pins, dress, told
-        self._retire_s = retire_s
+        self._retire_s = RETIRE_S if retire_s is None else retire_s
         self._loading = asyncio.Lock()
         self._stamp, self._rack = _stamp(source), Rack({}, {})
         self._rack = self._dressed(source.load({}))

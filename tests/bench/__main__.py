@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import random
 import subprocess
 import sys
@@ -22,8 +21,9 @@ from typing import Any
 import httpx
 import numpy as np
 
-from service import auth
 from service.embedded import EmbeddedValkey
+from service.keys import bootstrap
+from tests.bench.machine import machine
 from tests.bench.stages import stages_us
 from tests.bench.traffic import STEPS, BenchDay, Client, days
 
@@ -54,20 +54,10 @@ def main() -> None:
     print(chosen.out)
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    return {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "cores": len(__import__("os").sched_getaffinity(0)),
-        "at": time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime()),
-    }
-
-
 def start(folder: Path, stack: ExitStack) -> dict[str, Client]:
     """Two stores and four servers, each with one connection."""
     keys, secret = folder / "keys.json", folder / "key"
-    auth.bootstrap(keys, secret)
+    bootstrap(keys, secret)
     token = {"authorization": f"Bearer {secret.read_text().strip()}"}
     fast = stack.enter_context(EmbeddedValkey(folder / "fast", fsync="everysec"))
     safe = stack.enter_context(EmbeddedValkey(folder / "safe"))

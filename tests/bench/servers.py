@@ -1,9 +1,10 @@
 """The servers that the benchmark compares, each one uvicorn with the service's own options.
 
-    python -m tests.bench.servers service|noop|durable PORT STORE_URL FSYNC
+    python -m tests.bench.servers service|noop|durable PORT STORE_URL FSYNC KEYS [MODELS RETIRE_S]
 
 ``noop`` reads a body and answers constant bytes of a given length; ``durable`` does the same after
 one compare-and-set of a given size. Both read the two sizes from the request's headers.
+The service takes the models of a folder, and how soon it lets go of versions that are not listed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI, Request, Response
 
-from service import auth
+from service import auth, rack
 from service.app import create_app
 from service.commits import Commit
 from service.rack import Folder
@@ -27,11 +28,11 @@ from service.telemetry import configure_logs
 KEY_DIR = "CONCORD_BENCH_KEYS"
 
 
-def service(url: str, fsync: str, keys: Path) -> FastAPI:
+def service(url: str, fsync: str, keys: Path, models: Path = Path("models")) -> FastAPI:
     """The whole service over a store at ``fsync``."""
     configure_logs("error")
     store = RedisStore(url, fsync_required=fsync)
-    return create_app(Settings(), store, Folder(Path("models")), auth.load(keys))
+    return create_app(Settings(), store, Folder(models), auth.load(keys))
 
 
 def floor(url: str | None) -> FastAPI:
@@ -64,9 +65,11 @@ def floor(url: str | None) -> FastAPI:
 
 def main() -> None:
     """Serve one of them."""
-    kind, port, url, fsync, keys = sys.argv[1:6]
+    kind, port, url, fsync, keys, *models = sys.argv[1:]
+    if models:
+        rack.RETIRE_S = float(models.pop())
     app = (
-        service(url, fsync, Path(keys))
+        service(url, fsync, Path(keys), *map(Path, models))
         if kind == "service"
         else floor(url if kind == "durable" else None)
     )

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from service import parse, plans, render, wire
-from service.__main__ import installed
 from service.core import laws
 from service.core.allocate import allocate
 from service.core.day import Trading, mark, settle
@@ -19,6 +18,7 @@ from service.core.fills import paper_fills
 from service.core.limits import protection
 from service.core.observe import observe
 from service.live import pack_state
+from service.rack import Folder
 from service.reading import read
 from tests.bench.traffic import bench_day
 
@@ -27,7 +27,7 @@ REPEATS = 400
 
 def stages_us(n: int) -> dict[str, float]:
     """Median microseconds of each stage of a step in the middle of a day of ``n`` orders."""
-    policy = installed(Path("models"))["iac"]
+    policy = Folder(Path("models")).load({}).current["iac"]
     day = bench_day(np.random.default_rng(1), "stages", n)
     opened = plans.open_day("d", read(wire.OpenDay, day.opening), policy.model, Trading.ACTIVE)
     live = opened.live
