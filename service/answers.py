@@ -23,6 +23,7 @@ from pydantic import (
     GetJsonSchemaHandler,
 )
 
+from service.atoms import Auction
 from service.core import reasons as core
 from service.core.alarms import AlarmCode
 from service.core.day import Status, Trading
@@ -126,6 +127,7 @@ class DecidedOrders(Orders):
     child_id: list[str | None]
     child_qty: list[int]
     protect_px: list[float | None]
+    auction: list[Auction | None]
     reasons: list[list[Reason]]
 
 

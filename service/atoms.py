@@ -6,7 +6,7 @@ Ranges of columns are checked as arrays elsewhere; here is what one entry may be
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar, get_args
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
@@ -56,6 +56,9 @@ MinQty = Annotated[int, Field(ge=0, le=QTY_MAX)]
 Urgency = Annotated[int, Field(ge=-URGENCY_PCT_MAX, le=URGENCY_PCT_MAX)]
 Share = Annotated[int, Field(ge=1, le=PPM)]
 Completion = Literal["MUST", "BEST_EFFORT"]
+Auction = Literal["NONE", "OPEN", "CLOSE", "BOTH"]
+AUCTIONS: tuple[str, ...] = get_args(Auction)
+"""By their bits in the core."""
 
 
 class Strict(BaseModel):

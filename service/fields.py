@@ -77,6 +77,8 @@ MEANINGS = {
     ),
     "would_px": "At this price or better, in currency units, would_ppm is asked for; null: none.",
     "would_ppm": "Share of what remains that is asked for at would_px, in millionths.",
+    "auction": "Auctions that the order's children may go to (an advice): NONE, OPEN, CLOSE, BOTH.",
+    "DecidedOrders.auction": "The auction that the child may go to; null for none.",
     "min_qty": "Smallest child (FIX 110), in shares, but for the rest of the order.",
     "cum_qty": "Filled (FIX 14), in shares.",
     "working_qty": "At the market as children, in shares.",

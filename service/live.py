@@ -22,7 +22,7 @@ from service.core.units import check
 from service.tally import Tally
 
 FIXED, STATE = "fixed", "state"
-FORMAT = 2
+FORMAT = 3
 _BOOLEANS = frozenset({"live", "tradable", "halted", "paused", "canceled", "best_effort"})
 _SCALARS = ("cash_minor", "min_cash_minor", "conflicts", "breached")
 _ORDER_ARRAYS = tuple(f.name for f in fields(Orders) if f.name not in ("profile_ppm", "style"))

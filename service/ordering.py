@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from service.atoms import AUCTIONS
 from service.columns import refuse, same_length, ticks, unique, whole
 from service.core.contract import N_MAX
 from service.core.orders import BUY, SELL, Orders, Style, plain_style
@@ -23,7 +24,7 @@ VOL_BP_DEFAULT = 200
 VOL_BP_MAX = 10_000
 STYLES = (
     "urgency_pct", "completion", "participation_ppm_min", "participation_ppm_max", "would_px",
-    "would_ppm", "min_qty",
+    "would_ppm", "min_qty", "auction",
 )  # fmt: skip
 """Columns of an order's style on the wire."""
 STYLE_FIELDS = {"completion": "best_effort"}
@@ -101,6 +102,8 @@ def style_column(name: str, values: Sequence[Any]) -> np.ndarray:
     """One column of a style from its wire form; None is what an order without it has."""
     if name == "completion":
         return np.array([value == "BEST_EFFORT" for value in values])
+    if name == "auction":
+        return np.array([AUCTIONS.index(value) for value in values], dtype=np.int64)
     if name == "would_px":
         return prices(name, values)
     default = PPM if name == "would_ppm" else 0

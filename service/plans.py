@@ -258,8 +258,8 @@ def close_day(
         marked = booked.after(day, tally=tally.seen(booked.tally, booked.day, day, snapshot))
     after = marked.after(close(marked.day))
     laws.enforce(laws.broken_by_day(after.day))
-    reports = render.shadow_rows(beside.shadows, beside.replies)
-    reply = render.dump(reporting.report(day_id, after, alarms) | {"shadows": reports})
+    report = reporting.report(day_id, after, alarms) | {"shadows": beside.reports()}
+    reply = render.dump(report)
     return Effect(after, reply, fields, alarms=alarms, opens=-1).beside(beside)
 
 

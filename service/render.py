@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import orjson
 
+from service.atoms import AUCTIONS
 from service.calendar import from_us
 from service.core.alarms import Alarm, AlarmCode
 from service.core.allocate import Decision
 from service.core.day import Day, Status, Trading
 from service.core.decide import Decided
-from service.core.orders import BUY
+from service.core.orders import BUY, CLOSING, OPENING
 from service.core.policy import Rounds
 from service.core.reasons import Reason
 from service.core.units import PRICE_SCALE
@@ -61,20 +62,8 @@ def state(live: LiveDay, trading: Trading, shadows: Sequence[Shadow]) -> Json:
         "alarms": live.alarms,
         "orders": order_columns(live, everyone) | _order_terms(live, everyone),
         "children": _children(live, set(everyone.tolist())),
-        "shadows": [_shadow(each) for each in shadows],
+        "shadows": [each.told() for each in shadows],
     }
-
-
-def _shadow(shadow: Shadow) -> Json:
-    terms = shadow.live.terms
-    return {"policy": terms.policy, "model": terms.model, "stopped": shadow.stopped}
-
-
-def shadow_rows(shadows: Sequence[Shadow], replies: Sequence[bytes | None]) -> list[Json]:
-    """The shadows of a closed day, each with its own report; None where it stopped."""
-    reports = [None if reply is None else orjson.Fragment(reply) for reply in replies]
-    pairs = zip(shadows, reports, strict=True)
-    return [{**_shadow(shadow), "report": report} for shadow, report in pairs]
 
 
 def _next_step(day: Day) -> int | None:
@@ -150,10 +139,22 @@ def decision(
             "child_qty": qty,
             # a NaN is written as null: nothing protects the child
             "protect_px": np.where(px > 0, px / PRICE_SCALE, np.nan),
+            "auction": _auctions(seen, at, qty),
             "reasons": [reasons.get(i, []) for i in numbers],
         },
         "alarms": alarm_rows(after, alarms),
     }
+
+
+def _auctions(day: Day, at: np.ndarray, qty: np.ndarray) -> list[str | None]:
+    """The auction that each child may go to: the opening one at the first step of the day, the
+    closing one at its last."""
+    style, step = day.orders.style, day.step + 1
+    if style is None:
+        return [None] * len(at)
+    now = OPENING * (step == 1) + CLOSING * (step == day.rules.steps)
+    bits = np.where(qty > 0, style.auction[at] & now, 0)
+    return [AUCTIONS[bit] if bit else None for bit in bits.tolist()]
 
 
 def _reasons(choice: Decision, failure: str | None) -> dict[int, list[Json]]:

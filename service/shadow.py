@@ -28,6 +28,11 @@ class Shadow:
     live: LiveDay
     stopped: str | None = None
 
+    def told(self) -> dict[str, object]:
+        """How a reply names it."""
+        terms = self.live.terms
+        return {"policy": terms.policy, "model": terms.model, "stopped": self.stopped}
+
 
 def pack(shadows: Sequence[Shadow]) -> bytes:
     """The form in the store: a line of JSON with sizes, then each day's two parts."""
@@ -72,6 +77,12 @@ class Followed:
 
     shadows: tuple[Shadow, ...]
     replies: tuple[bytes | None, ...]
+
+    def reports(self) -> list[dict[str, object]]:
+        """The shadows of a closed day, each with its own report; None where it stopped."""
+        reports = [None if reply is None else orjson.Fragment(reply) for reply in self.replies]
+        pairs = zip(self.shadows, reports, strict=True)
+        return [{**shadow.told(), "report": report} for shadow, report in pairs]
 
 
 NOBODY = Followed((), ())

@@ -31,6 +31,7 @@ from service.atoms import (
     SNAPSHOT_AGE_S_MAX,
     SYMBOLS_MAX,
     Account,
+    Auction,
     ChildId,
     ClOrdId,
     Column,
@@ -92,6 +93,7 @@ class OrderColumns(Strict):
     would_px: Column[float | None] | None = None
     would_ppm: Column[Share | None] | None = None
     min_qty: Column[MinQty] | None = None
+    auction: Column[Auction] | None = None
 
 
 class ReferenceColumns(Strict):
@@ -236,6 +238,7 @@ class Amend(Strict):
     would_px: float | None = None
     would_ppm: Share | None = None
     min_qty: MinQty | None = None
+    auction: Auction | None = None
 
     @model_validator(mode="after")
     def _only_prices_are_taken_away(self) -> Self:

@@ -43,6 +43,7 @@ ORDERS = Layout(
         "would_px": maybe(decimal),
         "would_ppm": maybe(whole),
         "min_qty": whole,
+        "auction": text,
     },
     needed=("cl_ord_id", "symbol", "side", "order_qty"),
     unique="cl_ord_id",

@@ -163,6 +163,7 @@ class DecidedOrders(Orders):
     child_qty: list[int]
     protect_px: list[float | None]
     reasons: list[list[Reason]]
+    auction: list[str | None] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

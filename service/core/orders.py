@@ -21,6 +21,10 @@ class Proceeds(StrEnum):
     SAME_STEP = "same_step"
 
 
+OPENING, CLOSING = 1, 2
+"""Bits of an order's auctions."""
+
+
 @dataclass(frozen=True, slots=True)
 class Style:
     """How single orders are to be worked, beside the policy; int64 ``[..., N]`` but for flags.
@@ -32,6 +36,8 @@ class Style:
     0: none): share of the symbol's volume since the order's start, what is expected of the coming
     interval counted. Where the last price is ``would_px`` (ticks, 0: none) or better,
     ``would_ppm`` of what remains is wished. ``min_qty``: no smaller child, but for the rest.
+    ``auction``: the auctions that its children may go to (1 opening, 2 closing, 3 both), an advice
+    to whoever routes them, which no rule reads.
     """
 
     paused: Array
@@ -43,6 +49,7 @@ class Style:
     would_px: Array
     would_ppm: Array
     min_qty: Array
+    auction: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +96,7 @@ def plain_style(like: Array) -> Style:
         would_px=zero,
         would_ppm=zero + PPM,
         min_qty=zero,
+        auction=zero,
     )
 
 

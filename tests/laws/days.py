@@ -66,6 +66,7 @@ def random_style(rng: np.random.Generator, size: tuple[int, int]) -> Style:
         would_px=sometimes(9_000, 500_000, 2_000_000),
         would_ppm=rng.choice([1, 300_000, PPM], size),
         min_qty=sometimes(1, 10, 500),
+        auction=sometimes(1, 2, 3),
     )
 
 

@@ -357,7 +357,7 @@ def _models(story: Story) -> None:
             body = {"as_of": moment(1), "snapshot": bars(271.5, symbols=("AAPL",))}
             story.refused("MODEL_MISSING", "step", later.step(1, body, "one"))
         (stored,) = api.store._days.values()
-        stored["state"] = stored["state"].replace(b'"format":2', b'"format":1', 1)
+        stored["state"] = stored["state"].replace(b'"format":3', b'"format":2', 1)
         api.restart()
         story.refused("OTHER_VERSION", "day", api.call("GET", "/v1/days/one"))
     with TemporaryDirectory() as folder, chdir(folder):

@@ -118,7 +118,7 @@ def test_a_clients_halt_is_its_own_and_the_services_is_everyones(api: Api) -> No
 def test_a_day_of_another_version_is_left_alone(api: Api, field: str) -> None:
     assert api.open(day()).status == 200
     (stored,) = api.store._days.values()
-    stored[field] = stored[field].replace(b'"format":2', b'"format":1', 1)
+    stored[field] = stored[field].replace(b'"format":3', b'"format":2', 1)
     before = deepcopy(api.store._days)
     api.restart()
     for reply in (

@@ -198,3 +198,39 @@ def test_a_style_survives_a_restart(api: Api) -> None:
     opened(api, policy="all", urgency_pct=-100, min_qty=3, completion="BEST_EFFORT")
     api.restart()
     assert row(decided(api, 1), "A")["child_qty"] == 250
+
+
+# auctions
+
+
+@pytest.mark.parametrize(
+    ("auction", "steps", "told"),
+    [
+        ("NONE", 3, [None, None, None]),
+        ("OPEN", 3, ["OPEN", None, None]),
+        ("CLOSE", 3, [None, None, "CLOSE"]),
+        ("BOTH", 3, ["OPEN", None, "CLOSE"]),
+        ("BOTH", 1, ["BOTH"]),
+        ("CLOSE", 1, ["CLOSE"]),
+    ],
+)
+def test_children_are_advised_where_to_go(
+    api: Api, auction: str, steps: int, told: list[str | None]
+) -> None:
+    body = day(fills="paper", steps=steps)
+    body["orders"] |= {"auction": [auction, "NONE"]}
+    assert api.open(body).status == 200
+    rows = [row(api.step(n, step(n)).json, "A") for n in range(1, steps + 1)]
+    assert all(each["child_qty"] for each in rows)
+    assert [each["auction"] for each in rows] == told
+
+
+def test_no_child_goes_nowhere_and_an_amend_changes_it(api: Api) -> None:
+    body = day(fills="paper", steps=2)
+    body["orders"] |= {"auction": ["OPEN", "OPEN"], "limit_px": [None, 1_000.0]}
+    api.open(body)
+    assert row(api.step(1, step(1)).json, "B")["auction"] is None  # nothing sells at 1,000
+    assert api.instruct("i", amend=[{"cl_ord_id": "A", "auction": "CLOSE"}]).status == 200
+    assert row(api.step(2, step(2)).json, "A")["auction"] == "CLOSE"
+    body["orders"]["auction"] = ["OPEN", "LUNCH"]
+    assert_problem(api.open(body, "e"), 422, "BAD_FIELD")
