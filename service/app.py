@@ -184,7 +184,7 @@ def _add_error_handlers(app: FastAPI, telemetry: Telemetry) -> None:
         return Problem(Code.INTERNAL, "repeat the request; report this with the instance")
 
     def store_away(error: StoreUnavailable) -> Problem:
-        telemetry.failed("store unavailable", error)
+        note("store unavailable", "error", problem=str(error))
         return unavailable(error)
 
     app.add_exception_handler(Problem, handler(lambda problem: problem))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
@@ -74,9 +75,9 @@ class Folder:
         self._models_dir = models_dir
 
     def stamp(self) -> object:
-        """The identity of the manifest's file."""
-        found = (self._models_dir / manifest.MANIFEST).stat()
-        return found.st_mtime_ns, found.st_ino, found.st_size
+        """Which files there are: a model may arrive after the manifest that names it."""
+        found = [(entry.name, entry.stat()) for entry in os.scandir(self._models_dir)]
+        return sorted((name, s.st_mtime_ns, s.st_ino, s.st_size) for name, s in found)
 
     def load(self, held: Mapping[Version, Installed]) -> Rack:
         """Rules and models; a version that is held already is not loaded again."""
@@ -187,9 +188,10 @@ class Models:
             self._stamp = _stamp(self._source)
             try:
                 fresh = await asyncio.to_thread(self._source.load, self._rack.held)
-            except ModelRefused as refused:
+            except Exception as error:  # a defect of a file must not end the watch
+                refused = _refused(error)
                 self._told(refused)
-                raise
+                raise refused from None
             before, rack = self._rack, await self._with_retiring(self._dressed(fresh))
             self._rack = rack
             self._told(rack)
@@ -240,6 +242,10 @@ class Models:
         except StoreUnavailable:
             return set(versions)
         return {version for version in versions if open_days.get("@".join(version), 0) > 0}
+
+
+def _refused(error: Exception) -> ModelRefused:
+    return error if isinstance(error, ModelRefused) else ModelRefused(f"not loaded: {error!r}")
 
 
 def _stamp(source: Source) -> object:

@@ -318,6 +318,29 @@ def test_using_a_version_that_would_be_refused_changes_nothing(
     assert (folder / "manifest.json").read_bytes() == before
 
 
+def test_a_file_that_comes_after_its_manifest_is_seen(folder: Path) -> None:
+    source = Folder(folder)
+    before = source.stamp()
+    assert source.stamp() == before
+    (folder / "late.onnx").write_bytes(b"late")
+    assert source.stamp() != before
+
+
+def test_a_defect_while_loading_is_a_refusal() -> None:
+    class Broken(Shelf):
+        def load(self, held: Any) -> Rack:
+            if self.refuses:
+                raise MemoryError("no memory")
+            return super().load(held)
+
+    source = Broken(iac=["a1"])
+    held = registry(source, MemoryStore())
+    source.refuses = True
+    with pytest.raises(ModelRefused, match="no memory"):
+        asyncio.run(held.reload())
+    assert held.named("iac") is not None
+
+
 def test_a_model_may_not_take_the_name_of_a_rule(folder: Path) -> None:
     other_version(folder, "twap")
     with pytest.raises(ModelRefused, match="may not be called 'twap'"):
