@@ -45,6 +45,7 @@ def run(request: pytest.FixtureRequest, valkey: EmbeddedValkey) -> Callable[[Sce
             await store._call("HSET", ROLL_KEY, instance, late)
 
         await scenario(store, forget)
+        await store._call("FLUSHALL")
         await store.close()
 
     async def in_memory(scenario: Scenario) -> None:
@@ -108,6 +109,7 @@ def test_an_entry_lives_for_30_s_of_the_stores_clock(valkey: EmbeddedValkey) -> 
         await store._call("HSET", ROLL_KEY, "noise", "what is this")
         await join(store, OURS)
         assert await store._call("HKEYS", ROLL_KEY) == [OURS.instance.encode()]
+        await store._call("FLUSHALL")
         await store.close()
 
     asyncio.run(scenario())
