@@ -162,7 +162,7 @@ def _add_probes(app: FastAPI, vitals: Vitals, telemetry: Telemetry) -> None:
 
     @app.get("/readyz")
     async def readyz() -> Response:
-        """The policies are warm, the store keeps what it acknowledges, all have one contract."""
+        """The policies are warm and the store keeps what it acknowledges."""
         problems = await vitals.problems()
         if blocking(problems):
             raise Problem(Code.NOT_READY, "the store is not safe", problems=problems)

@@ -57,6 +57,12 @@ class Worker:
         }
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """Process id of the one that was started last."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Start a process, without waiting for it."""
         Path(self._env["CONCORD_DATA_DIR"]).mkdir(exist_ok=True)
