@@ -93,6 +93,8 @@ def main() -> None:
         result["orders"] = measure(sites, chosen.repetitions)
         result["load_average_after"] = os.getloadavg()
     chosen.out.write_text(json.dumps(result, indent=2) + "\n")
+    for told in result["orders"].values():
+        print("\n".join(rows(told)))
     print(chosen.out)
 
 
@@ -219,6 +221,22 @@ def _summary(blocks: list[dict[Setup, dict[str, float]]], setup: Setup) -> dict[
 def _spread(values: list[float]) -> dict[str, float]:
     low, middle, high = min(values), statistics.median(values), max(values)
     return {"median": round(middle, 3), "least": round(low, 3), "most": round(high, 3)}
+
+
+def rows(told: dict[str, Any]) -> list[str]:
+    """The table of one number of orders, as docs/operations.md shows it."""
+    found = []
+    for setup, figures in told.items():
+        rate, ratio = figures["decisions_per_s"], figures["rate_against_1_worker"]
+        middle = {name: spread["median"] for name, spread in figures.items()}
+        found.append(
+            f"| {setup} | {rate['median']:.0f} ({rate['least']:.0f} to {rate['most']:.0f}) "
+            f"| {ratio['median']:.2f} ({ratio['least']:.2f} to {ratio['most']:.2f}) "
+            f"| {middle['p50_ms']:.0f} | {middle['p99_ms']:.0f} "
+            f"| {middle['worker_cpu_ms_per_decision']:.1f} "
+            f"| {middle['store_cpu_ms_per_decision']:.2f} |"
+        )
+    return found
 
 
 def _git(*command: str) -> str:
