@@ -20,8 +20,12 @@ from tests.fleet.workers import MUTANTS
 STEPS = int(os.environ.get("CONCORD_FLEET_STEPS", "1000"))
 STEPS_SHARDED = STEPS * 3 // 10
 ROUNDS_MAX = 4
-# Each fault, and the kinds of findings that show it.
-FAULTS = [("skip_seq_check", {"lost", "unlike"}), ("commit_blindly", {"double"})]
+# Each fault, the kinds of findings that show it, and how many steps a round needs.
+FAULTS = [
+    ("skip_seq_check", {"lost", "unlike"}, 150),
+    ("commit_blindly", {"double"}, 150),
+    ("skip_state_check", {"unhalted"}, 400),
+]
 
 pytestmark = pytest.mark.timeout(300 + STEPS)
 
@@ -49,16 +53,16 @@ def _assert_it_was_a_test(tally: Tally) -> None:
     assert tally.commands > 1.3 * tally.steps
 
 
-@pytest.mark.parametrize(("mutant", "kinds"), FAULTS)
+@pytest.mark.parametrize(("mutant", "kinds", "steps"), FAULTS)
 def test_the_test_finds_a_store_that_does_not_compare(
-    tmp_path: Path, mutant: str, kinds: set[str]
+    tmp_path: Path, mutant: str, kinds: set[str], steps: int
 ) -> None:
     for number in range(ROUNDS_MAX):
-        tally = run(tmp_path / str(number), 150, mutant=mutant, count=2)
+        tally = run(tmp_path / str(number), steps, mutant=mutant, count=2)
         if kinds & tally.findings.counts.keys():
             return
     pytest.fail(f"{mutant} was not found: {tally}")
 
 
 def test_every_fault_is_tried() -> None:
-    assert {mutant for mutant, _ in FAULTS} == MUTANTS.keys()
+    assert {mutant for mutant, *_ in FAULTS} == MUTANTS.keys()
