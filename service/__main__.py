@@ -16,7 +16,7 @@ from typing import Any
 
 import uvicorn
 
-from service import auth
+from service import auth, fleet, sharding
 from service.app import Tracing, create_app
 from service.commits import StoreUnavailable
 from service.embedded import EmbeddedError, EmbeddedValkey
@@ -45,6 +45,8 @@ REFUSALS = (
     EmbeddedError,
     ModelRefused,
     auth.KeysRefused,
+    fleet.MixedFleet,
+    sharding.WrongShards,
     OSError,
 )
 
@@ -71,12 +73,12 @@ def _serve(settings: Settings, stack: ExitStack) -> None:
     tracing = _tracing(settings.otel_endpoint, stack)
     keyring = _keyring(settings)
     url = settings.redis_url or _embedded(settings, stack)
-    store = _store(url, settings.store_wait_s_max)
+    store, member = _store(url, settings.store_wait_s_max), fleet.this_process()
     # before the server, which would tell it with a trace
-    asyncio.run(_check_durable(url, settings.store_wait_s_max))
+    asyncio.run(_check_store(url, settings.store_wait_s_max, member))
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(settings, store, Folder(settings.models_dir), keyring, tracing),
+            create_app(settings, store, Folder(settings.models_dir), keyring, tracing, member),
             host=settings.host,
             port=settings.port,
             loop="uvloop",
@@ -126,26 +128,37 @@ def _tracing(endpoint: str | None, stack: ExitStack) -> Tracing | None:
     return traces
 
 
-def _store(url: str, timeout_s: float, connections_max: int = 16) -> RedisStore:
+def _store(url: str, timeout_s: float) -> fleet.Shared:
+    shards = _shards(url, timeout_s)
+    return sharding.ShardedStore(shards) if len(shards) > 1 else shards[0]
+
+
+def _shards(url: str, timeout_s: float, connections_max: int = 16) -> list[RedisStore]:
     try:
-        return RedisStore(url, timeout_s=timeout_s, connections_max=connections_max)
+        return [
+            RedisStore(address, timeout_s=timeout_s, connections_max=connections_max)
+            for address in sharding.addresses(url)
+        ]
     except ValueError:  # its text may hold a part of the password
         raise StartRefused(
             "REDIS_URL is no address: write redis://, rediss:// or unix://, and special characters "
-            "of a password in percent-encoding"
+            "of a password in percent-encoding; several addresses with commas between"
         ) from None
 
 
-async def _check_durable(url: str, timeout_s: float) -> None:
-    store = _store(url, timeout_s, connections_max=1)
+async def _check_store(url: str, timeout_s: float, member: fleet.Member) -> None:
+    """Every shard is safe, they are one fleet in its order, and ``member`` may join it."""
+    shards = _shards(url, timeout_s, connections_max=1)
     try:
-        problems = await store.durability_problems()
+        if problems := await sharding.unsafe(shards):
+            raise StartRefused("; ".join(problems))
+        await sharding.enrol(shards)
+        await fleet.join(shards[0], member)
     except StoreUnavailable as error:
         raise StartRefused(str(error)) from error
     finally:
-        await store.close()
-    if problems:
-        raise StartRefused("; ".join(problems))
+        for shard in shards:
+            await shard.close()
 
 
 def _embedded(settings: Settings, stack: ExitStack) -> str:

@@ -21,7 +21,9 @@ from service.commits import Store, StoreUnavailable
 from service.core.policy import Policy
 from service.core.units import InvariantViolation
 from service.desk import Desk, unavailable
+from service.durability import blocking
 from service.errors import MEDIA_TYPE, RETRY_AFTER_S, Code, Problem
+from service.fleet import Fleet, Member, Shared, this_process
 from service.measured import MeasuredStore, measured
 from service.meters import METRICS_TYPE
 from service.openapi import completed
@@ -69,17 +71,23 @@ class Tracing(Protocol):
 
 def create_app(
     settings: Settings,
-    store: Store,
+    shared: Shared,
     source: Source,
     keyring: Keys,
     tracing: Tracing | None = None,
+    member: Member | None = None,
 ) -> FastAPI:
-    """The service over ``store``; raises ModelRefused, and Unsafe at start-up if it may forget."""
+    """The service over ``shared``, as ``member`` of those that serve it.
+
+    Raises ModelRefused; at start-up Unsafe if the store may forget, MixedFleet beside another
+    contract.
+    """
     telemetry = Telemetry(__version__)
     telemetry.meters.watch_disk(settings.data_dir)
-    store = _watched(store, telemetry, tracing)
+    fleet = Fleet(shared, member or this_process())
+    store = _watched(shared, telemetry, tracing)
     models = Models(source, store.pins, _dress(tracing), telemetry.models_looked_at)
-    vitals = Vitals(store, keyring.trading(), telemetry.meters)
+    vitals = Vitals(store, keyring.trading(), telemetry.meters, fleet.problems)
     desk = Desk(store, models, settings.days_cached_max, telemetry.committed)
 
     @asynccontextmanager
@@ -88,14 +96,15 @@ def create_app(
             raise Unsafe("; ".join(problems))
         note("ready", version=__version__, url=_url(settings), policies=sorted(models.rack.current))
         watching = asyncio.create_task(models.watch())
-        yield {
-            "desk": desk,
-            "records": Records(store),
-            "models": models,
-            "keyring": keyring,
-            "quotas": Quotas(),
-            "settings": settings,
-        }
+        async with fleet.beating():
+            yield {
+                "desk": desk,
+                "records": Records(store),
+                "models": models,
+                "keyring": keyring,
+                "quotas": Quotas(),
+                "settings": settings,
+            }
         watching.cancel()
         await store.close()
 
@@ -155,9 +164,9 @@ def _add_probes(app: FastAPI, vitals: Vitals, telemetry: Telemetry) -> None:
     async def readyz() -> Response:
         """The policies are warm and the store keeps what it acknowledges."""
         problems = await vitals.problems()
-        if problems:
+        if blocking(problems):
             raise Problem(Code.NOT_READY, "the store is not safe", problems=problems)
-        return Response(b"ready\n", media_type="text/plain")
+        return Response("\n".join(["ready", *problems, ""]), media_type="text/plain")
 
     @app.get("/metrics")
     async def metrics() -> Response:

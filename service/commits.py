@@ -1,6 +1,6 @@
 """What a store of days promises: the values that go in and out, and a twin in memory for tests.
 
-Imports the standard library only, so that routes can name these without touching Redis.
+Imports roll and the standard library, so that routes can name these without touching Redis.
 """
 
 import re
@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
+
+from service.roll import MemoryRoll
 
 ACTIVE, REDUCING, HALTED = STATES = ("ACTIVE", "REDUCING", "HALTED")
 GLOBAL_SCOPE = "*"
@@ -203,10 +205,11 @@ def known_state(state: str) -> str:
     return state
 
 
-class MemoryStore:
+class MemoryStore(MemoryRoll):
     """Twin of RedisStore for tests: the same answers, kept only as long as the object."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._days: dict[str, dict[str, bytes]] = {}
         self._states: dict[str, str] = {}
         self._pins: Counter[str] = Counter()
@@ -235,6 +238,9 @@ class MemoryStore:
     async def set_state(self, scope: str, state: str) -> None:
         self._states[state_key(scope)] = known_state(state)
 
+    async def state(self, scope: str) -> str:
+        return self._states.get(state_key(scope), ACTIVE)
+
     async def pins(self) -> Mapping[str, int]:
         return dict(self._pins)
 
@@ -249,6 +255,9 @@ class MemoryStore:
 
     async def close(self) -> None:
         return None
+
+    def _is_used(self) -> bool:
+        return bool(self._days or self._states) or super()._is_used()
 
     def _state(self, client: str, day_id: str) -> str:
         return strictest(self._states.get(key, ACTIVE) for key in state_keys(client, day_id))

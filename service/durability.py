@@ -3,7 +3,8 @@
 Pure functions over CONFIG GET and INFO answers; imports the standard library only.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 
 VERSION_MIN = (6, 2)
 _FIGURES = {"memory": "used_memory", "memory_max": "maxmemory", "log": "aof_current_size"}
@@ -32,8 +33,12 @@ _WRONG = {
 
 SETTINGS = tuple(_WRONG)
 UNREADABLE = "unreadable"
-KINDS = (*SETTINGS, "role", "aof_last_write_status", "redis_version", UNREADABLE)
-"""What a problem can be about: the name that its sentence starts with."""
+AWAY = "away"
+"""One of several stores does not answer, which stops its own days only."""
+_SERVER = ("role", "aof_last_write_status", "redis_version")
+KINDS = (*SETTINGS, *_SERVER, UNREADABLE, "shard", AWAY, "contract")
+"""What a problem can be about: the name that its sentence starts with, after the shard it is of."""
+_SHARD = re.compile(r"shard \d+: ")
 
 
 def find_problems(config: Mapping[str, str], info: str, fsync_required: str) -> list[str]:
@@ -50,9 +55,14 @@ def _facts(info: str) -> dict[str, str]:
 
 
 def kind(problem: str) -> str:
-    """Which of KINDS a sentence of ``find_problems`` or ``unreadable`` is about."""
-    name = problem.partition(" ")[0]
+    """Which of KINDS a problem's sentence is about."""
+    name = _SHARD.sub("", problem, count=1).partition(" ")[0]
     return name if name in KINDS else UNREADABLE
+
+
+def blocking(problems: Iterable[str]) -> list[str]:
+    """Those problems for which no process may serve: all but a shard that is away."""
+    return [problem for problem in problems if kind(problem) != AWAY]
 
 
 def figures(info: str) -> dict[str, int]:

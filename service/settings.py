@@ -37,7 +37,8 @@ class Settings(BaseSettings):
     redis_url: str | None = Field(
         default=None,
         validation_alias=AliasChoices("CONCORD_REDIS_URL", "REDIS_URL"),
-        description="External Redis >= 6.2 or Valkey; the embedded store is used without it.",
+        description="External Redis >= 6.2 or Valkey, or several with commas between, in a fixed "
+        "order; the embedded store is used without it.",
     )
     keys_file: Path | None = Field(
         default=None, description="API keys (digests only); default keys.json in the data folder."

@@ -1,6 +1,6 @@
 """Days in Redis: one hash per (client, day), changed only by a single-HSET compare-and-set.
 
-The only module that imports redis; of the service it imports `commits` and `durability`.
+The only module that imports redis; of the service it imports `commits`, `durability` and `roll`.
 Connections are redis-py's low-level ones in a small stack of our own: its client resends commands
 after an error, ten times by default, and no commit may be sent twice without its caller knowing.
 """
@@ -20,6 +20,7 @@ from redis.connection import HiredisRespSerializer
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from service.commits import (
+    ACTIVE,
     PINS_KEY,
     Commit,
     Committed,
@@ -42,6 +43,7 @@ from service.commits import (
     written,
 )
 from service.durability import SETTINGS, figures, find_problems, unreadable
+from service.roll import ANNOUNCE_LUA, KEEP_LUA, LIVE_S, ROLL_KEY, cell_key
 
 # An unknown trading state counts as HALTED: a typing error must never let orders through.
 _STATE_LUA = """
@@ -119,6 +121,22 @@ class RedisStore:
     async def set_state(self, scope: str, state: str) -> None:
         await self._call("SET", state_key(scope), known_state(state))
 
+    async def state(self, scope: str) -> str:
+        held = await self._call("GET", state_key(scope))
+        return ACTIVE if held is None else str(held.decode())
+
+    async def announce(self, instance: str, contract: str) -> Mapping[str, str]:
+        args = (instance, contract, LIVE_S * 1_000)
+        told = [part.decode() for part in await self._run(_ANNOUNCE, (ROLL_KEY,), args)]
+        return dict(zip(told[::2], told[1::2], strict=True))
+
+    async def withdraw(self, instance: str) -> None:
+        await self._call("HDEL", ROLL_KEY, instance)
+
+    async def keep(self, name: str, value: bytes = b"", *, alone: bool = False) -> bytes | None:
+        held: bytes | None = await self._run(_KEEP, (cell_key(name),), (value, int(alone)))
+        return held
+
     async def pins(self) -> Mapping[str, int]:
         held = await self._call("HGETALL", PINS_KEY)
         named = zip(held[::2], held[1::2], strict=True)
@@ -149,6 +167,11 @@ class RedisStore:
         self, script: "_Script", client: str, day_id: str, args: Sequence[str | bytes | int]
     ) -> Any:
         keys = (day_key(client, day_id), *state_keys(client, day_id), PINS_KEY)
+        return await self._run(script, keys, args)
+
+    async def _run(
+        self, script: "_Script", keys: Sequence[str], args: Sequence[str | bytes | int]
+    ) -> Any:
         try:
             return await self._call("EVALSHA", script.sha, len(keys), *keys, *args)
         except _ScriptMissing:
@@ -203,6 +226,7 @@ def _hashed(text: str) -> _Script:
 # In C: the asyncio connection's own packing is Python, and cost a fifth of a commit.
 _PACKER = HiredisRespSerializer()
 _LOAD, _COMMIT = _hashed(_LOAD_LUA), _hashed(_COMMIT_LUA)
+_ANNOUNCE, _KEEP = _hashed(ANNOUNCE_LUA), _hashed(KEEP_LUA)
 
 
 def _connection(url: str) -> AbstractConnection:

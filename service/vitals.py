@@ -11,10 +11,10 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 
 from service.commits import STATES, Store, StoreUnavailable
-from service.durability import KINDS, kind
+from service.durability import KINDS, blocking, kind
 from service.meters import Meters
 
 FRESH_S = 5.0
@@ -24,10 +24,20 @@ _NO_DAY = "no-day-read-for-its-trading-state"
 
 
 class Vitals:
-    """Readings of ``store`` and of the trading state of every one of ``clients``."""
+    """Readings of ``store`` and of the trading state of every one of ``clients``.
 
-    def __init__(self, store: Store, clients: Collection[str], meters: Meters) -> None:
+    ``others`` tells problems that are not the store's.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        clients: Collection[str],
+        meters: Meters,
+        others: Callable[[], list[str]] = list,
+    ) -> None:
         self._store = store
+        self._others = others
         self._clients = sorted(clients)
         self._state = meters.state
         self._told = meters.store
@@ -35,14 +45,14 @@ class Vitals:
         self._read_at = self._checked_at = -math.inf
 
     async def problems(self) -> list[str]:
-        """One sentence for each reason why the store may forget; raises StoreUnavailable."""
+        """One sentence for each reason not to serve, or not all days; raises StoreUnavailable."""
         self._checked_at = time.monotonic()
         try:
-            problems = await self._store.durability_problems()
+            problems = await self._store.durability_problems() + self._others()
         except StoreUnavailable:
             self._state.ready.set(0)
             raise
-        self._state.ready.set(0 if problems else 1)
+        self._state.ready.set(0 if blocking(problems) else 1)
         counts = Counter(map(kind, problems))
         for name in KINDS:
             self._told.problems.labels(name).set(counts[name])
@@ -54,15 +64,13 @@ class Vitals:
             return
         async with self._reading:
             self._read_at = time.monotonic()
-            try:
-                async with asyncio.timeout(READ_S_MAX):
-                    await self._read()
-            except (StoreUnavailable, TimeoutError):
+            if not _is_fresh(self._checked_at) and not await _answered(self.problems()):
+                self._state.ready.set(0)
+            # a shard that is away must not make the others unready: look whether it is all of them
+            elif not await _answered(self._read()) and not await _answered(self.problems()):
                 self._state.ready.set(0)
 
     async def _read(self) -> None:
-        if not _is_fresh(self._checked_at):
-            await self.problems()
         await self._count_states()
         await self._read_figures()
 
@@ -81,6 +89,15 @@ class Vitals:
         }
         for name, gauge in gauges.items():
             gauge.set(figures.get(name, math.nan))
+
+
+async def _answered(work: Awaitable[object]) -> bool:
+    try:
+        async with asyncio.timeout(READ_S_MAX):
+            await work
+    except (StoreUnavailable, TimeoutError):
+        return False
+    return True
 
 
 def _is_fresh(moment: float) -> bool:

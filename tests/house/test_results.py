@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from tests.bench.fleet import rows
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -17,3 +19,11 @@ def test_the_days_shown_were_played_by_the_shipped_model():
     (model,) = json.loads((ROOT / "models/manifest.json").read_text())["models"]
     shown = (ROOT / "docs/results/spine.md").read_text(encoding="utf-8")
     assert shown.count(f"fingerprint {model['sha256'][:16]}") == 5
+
+
+def test_how_far_one_node_goes_is_what_was_measured():
+    held = json.loads((ROOT / "docs/results/fleet.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    assert len(held["git_commit"]) == 40
+    for told in held["orders"].values():
+        assert "\n".join(rows(told)) in page

@@ -199,7 +199,7 @@ def test_metrics_do_not_wait_for_a_store_that_hangs(monkeypatch: pytest.MonkeyPa
             await asyncio.sleep(60)
 
         monkeypatch.setattr(vitals, "READ_S_MAX", 0.05)
-        store.figures = hang  # type: ignore[method-assign]
+        store.figures = store.durability_problems = hang  # type: ignore[method-assign]
         assert read(api, "concord_ready") == 0
 
 
@@ -230,6 +230,7 @@ def test_an_unsafe_store_says_what_it_is_about() -> None:
             for kind in durability.KINDS
         }
         right = {"no-appendfsync-on-rewrite", "role", "redis_version", "unreadable"}
+        right |= {"shard", "away", "contract"}
         assert {kind for kind, count in told.items() if not count} == right
         assert told["aof_last_write_status"] == 1
         assert read(api, "concord_ready") == 0

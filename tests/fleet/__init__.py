@@ -1,0 +1,1 @@
+"""Several processes of the service behind a proxy without sticky sessions."""
