@@ -107,7 +107,10 @@ class Desk:
         def done(live: LiveDay) -> bool:
             return live.day.step >= n
 
-        return await self._run(client, day_id, f"step:{n}", raw, plan, body.executions, done)
+        def fits(live: LiveDay) -> bool:
+            return live.day.step >= n - 1
+
+        return await self._run(client, day_id, f"step:{n}", raw, plan, body.executions, done, fits)
 
     async def executions(self, client: str, day_id: str, raw: bytes) -> Answer:
         """Book executions between steps."""
@@ -187,6 +190,7 @@ class Desk:
         plan: Plan,
         executions: Sequence[Execution] = (),
         done: Callable[[LiveDay], bool] = lambda live: False,
+        fits: Callable[[LiveDay], bool] = lambda live: True,
         *,
         is_opening: bool = False,
     ) -> Answer:
@@ -197,7 +201,7 @@ class Desk:
         names = [exec_field(exec_id) for exec_id in sorted(told)]
         async with self._locks.one(key):
             for _ in range(ATTEMPTS_MAX):
-                held = await self._shelf.get(key, names)
+                held = await self._shelf.get(key, names, fits)
                 past = held.live is not None and (is_opening or done(held.live))
                 if past and (answer := await self._recorded(key, asked)):
                     return answer

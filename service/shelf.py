@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
@@ -66,9 +66,13 @@ class Shelf:
         self._days_max = days_max
         self._held: OrderedDict[Key, Held] = OrderedDict()
 
-    async def get(self, key: Key, names: Sequence[str]) -> Held:
-        """The day from memory or the store, with those of ``names`` that are stored."""
+    async def get(
+        self, key: Key, names: Sequence[str], fits: Callable[[LiveDay], bool] = lambda _: True
+    ) -> Held:
+        """The day with those of ``names`` that are stored, from memory only where it ``fits``."""
         held = self._held.get(key)
+        if held is not None and held.live is not None and not fits(held.live):
+            held = None  # another process has moved it: no use in planning on what was
         if held is not None and not names:
             return held
         if held is not None:

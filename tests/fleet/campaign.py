@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -84,7 +85,7 @@ async def _campaign(folder: Path, workers: list[Worker], tally: Tally) -> None:
         traffic = Traffic(proxy.port, STEPS_PER_DAY)
         began = time.monotonic()
         trouble = asyncio.create_task(_trouble(workers, traffic, tally))
-        await _play_all(traffic, tally.steps // STEPS_PER_DAY)
+        tally.steps = STEPS_PER_DAY * await _play_all(traffic, tally.steps, trouble)
         traffic.over = True
         await trouble
         tally.seconds = time.monotonic() - began
@@ -95,14 +96,19 @@ async def _campaign(folder: Path, workers: list[Worker], tally: Tally) -> None:
     _sum_up(tally, traffic, audit)
 
 
-async def _play_all(traffic: Traffic, days: int) -> None:
-    numbers = iter(range(days))
+async def _play_all(traffic: Traffic, steps: int, trouble: asyncio.Task[None]) -> int:
+    """At least so many steps, and on until the trouble is over; how many days it were."""
+    numbers = itertools.count()
+    played = 0
 
     async def play() -> None:
-        for number in numbers:
-            await traffic.play(number)
+        nonlocal played
+        while played * STEPS_PER_DAY < steps or not trouble.done():
+            played += 1
+            await traffic.play(next(numbers))
 
     await asyncio.gather(*(play() for _ in range(DAYS_AT_ONCE)))
+    return played
 
 
 async def _trouble(workers: list[Worker], traffic: Traffic, tally: Tally) -> None:

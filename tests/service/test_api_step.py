@@ -73,6 +73,7 @@ def test_a_step_answers_a_child_for_every_open_order(opened: Api) -> None:
         "child_id": "A/1",
         "child_qty": 250,
         "protect_px": 10.1,
+        "auction": None,
         "reasons": [],
     }
     assert row(answer, "B")["protect_px"] is None
