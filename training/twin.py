@@ -56,7 +56,9 @@ def open_twin(day: Day, live: Tensor) -> Twin:
 def features(twin: Twin, seen: Observation) -> Tensor:
     """The observation ``[B, N, F]``, with the slopes of what trading changes."""
     value = _value(twin.day, twin.day.last_px) * twin.left
-    buys, floor = _buys(twin.day), NEED_FLOOR * twin.bought[:, None]
+    buys, bought = _buys(twin.day), twin.bought[:, None]
+    # without any buys the ratios say nothing, and their slopes would be the largest of all
+    floor = torch.where(bought > 1.0, NEED_FLOOR * bought, torch.inf)
     need = (value * buys).sum(dim=-1, keepdim=True) + floor
     sales = (value * (1 - buys)).sum(dim=-1, keepdim=True)
     smooth = {

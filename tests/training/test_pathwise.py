@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from service.core import metrics
 from service.core.orders import Proceeds
 from service.core.policy import Intent, grid_wish
+from service.play.sample import SampleMarket
+from training.baskets import BasketConfig
 from training.channels import NetworkConfig
 from training.config import TrainConfig
-from training.episodes import EpisodeBatch, to_device
+from training.episodes import EpisodeBatch, draw, to_device
 from training.learner import learner
+from training.markets import generated
 from training.pathwise import Pathwise
 from training.policy import NetworkPolicy
 from training.simulator import RewardConfig, begin, play, prepare
@@ -112,6 +116,18 @@ def test_slopes_reach_every_round_and_stay_finite() -> None:
     talk = learns.network.talk
     assert talk is not None
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in talk.parameters())
+
+
+def test_slopes_of_baskets_with_one_side_only_stay_finite() -> None:
+    """Sales alone need no cash: ratios to what the buys need must not steepen them."""
+    config = TrainConfig(method="iac-t-pathwise", network=NetworkConfig(rounds=1, hidden=16))
+    learns = learner(config)
+    rng, basket = np.random.default_rng(5), BasketConfig(orders=(3, 7), kind="one_sided")
+    market = generated(rng, SampleMarket(), 64, 48, 6, 7)
+    batch = to_device(draw(rng, market, basket, 64), "cpu")
+    for iteration in range(2):
+        found = learns.improve(batch, iteration)
+        assert found["slope_norm"] < 100.0
 
 
 def test_aversion_to_risk_takes_spread_out_of_what_days_earn() -> None:
