@@ -242,7 +242,7 @@ class MemoryStore(MemoryRoll):
         return self._states.get(state_key(scope), ACTIVE)
 
     async def pins(self) -> Mapping[str, int]:
-        return dict(self._pins)
+        return {name: count for name, count in self._pins.items() if count}
 
     async def ping(self) -> None:
         return None

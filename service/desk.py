@@ -31,11 +31,12 @@ from service.core.day import Status, Trading
 from service.core.policy import Policy
 from service.errors import Code, Problem
 from service.live import LiveDay
+from service.measured import apart
 from service.plans import Effect
 from service.rack import Installed, Models
 from service.reading import read
 from service.records import Answer, checked, logged, opened, there
-from service.shadow import followed
+from service.shadow import Followed, followed
 from service.shelf import DayLocks, Held, Key, Shelf
 from service.wire import (
     Close,
@@ -45,6 +46,7 @@ from service.wire import (
     OpenDay,
     Step,
     without_executions,
+    without_versions,
 )
 
 ATTEMPTS_MAX = 8
@@ -102,7 +104,7 @@ class Desk:
             def carry(shadow: LiveDay) -> Effect:
                 return plans.step(day_id, shadow, n, blind, {}, trading, self._pinned(shadow))
 
-            return effect.beside(followed(held.shadows, carry), n)
+            return effect.beside(self._followed(held, carry), n)
 
         def done(live: LiveDay) -> bool:
             return live.day.step >= n
@@ -125,14 +127,15 @@ class Desk:
     async def instruct(self, client: str, day_id: str, raw: bytes) -> Answer:
         """Change what is wanted of the orders of a day."""
         body = read(Instructions, raw)
+        blind = without_versions(body)
 
         def plan(held: Held) -> Effect:
             effect = plans.instruct(day_id, there(held), body)
 
             def carry(shadow: LiveDay) -> Effect:
-                return plans.instruct(day_id, shadow, body)
+                return plans.instruct(day_id, shadow, blind)
 
-            return effect.beside(followed(held.shadows, carry))
+            return effect.beside(self._followed(held, carry))
 
         command = f"instruct:{body.instruction_id}"
         return await self._run(client, day_id, command, raw, plan, done=lambda _: True)
@@ -146,7 +149,7 @@ class Desk:
             return plans.close_day(day_id, shadow, blind, {})
 
         def plan(held: Held) -> Effect:
-            live, beside = there(held), followed(held.shadows, carry)
+            live, beside = there(held), self._followed(held, carry)
             return plans.close_day(day_id, live, body, held.known, beside)
 
         def done(live: LiveDay) -> bool:
@@ -181,6 +184,10 @@ class Desk:
             )
         return installed.policy
 
+    def _followed(self, held: Held, carry: Callable[[LiveDay], Effect]) -> Followed:
+        with apart():
+            return followed(held.shadows, carry)
+
     async def _run(
         self,
         client: str,
@@ -202,6 +209,7 @@ class Desk:
         async with self._locks.one(key):
             for _ in range(ATTEMPTS_MAX):
                 held = await self._shelf.get(key, names, fits)
+                await self._models.missing(held.models())
                 past = held.live is not None and (is_opening or done(held.live))
                 if past and (answer := await self._recorded(key, asked)):
                     return answer

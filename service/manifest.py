@@ -7,14 +7,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import secrets
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 MANIFEST = "manifest.json"
@@ -63,15 +65,13 @@ class Manifest:
             raise ModelRefused(f"the manifest lists no model {asked!r} (it lists: {listed})")
         return held
 
-    def using(self, name: str, version: str) -> Manifest:
-        """The same with another version current; raises ModelRefused for one that is not there."""
-        self.row(name, version)
-        return Manifest(self.rows, {**self.current, name: version})
-
     def adding(self, row: Row) -> Manifest:
-        """The same with one more version, which is current from now on."""
-        version = (row["name"], row["version"])
-        rows = {each: held for each, held in self.rows.items() if each != version}
+        """The same with one more version, which is current from now on; what was, is before it."""
+        name = row["name"]
+        version, before = (name, row["version"]), (name, self.current.get(name, ""))
+        rows = {each: held for each, held in self.rows.items() if each not in (version, before)}
+        rows |= {before: self.rows[before]} if before in self.rows else {}
+        rows.pop(version, None)
         return Manifest(rows | {version: row}, {**self.current, version[0]: version[1]})
 
     def without(self, name: str, version: str) -> Manifest:
@@ -83,20 +83,25 @@ class Manifest:
         return Manifest(rows, self.current)
 
 
-def read(models_dir: Path) -> Manifest:
-    """The manifest of a folder, every row whole and of the right types; raises ModelRefused."""
+def read(models_dir: Path, using: Mapping[str, str] = MappingProxyType({})) -> Manifest:
+    """The manifest of a folder, every row whole and of the right types; raises ModelRefused.
+
+    ``using`` are versions to be current by name, whatever it says itself.
+    """
     path = models_dir / MANIFEST
     try:
         held = json.loads(read_bytes(path, MANIFEST_BYTES_MAX))
         listed = [_checked(path, row) for row in held["models"]]
-        current = dict(held.get("current", {}))
+        current = dict(held.get("current", {})) | dict(using)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ModelRefused(f"{path} is not a manifest of models ({error!r}); {RETRAIN}") from error
     rows = {(row["name"], row["version"]): row for row in listed}
     if len(rows) != len(listed):
         raise ModelRefused(f"{path} lists a version twice: leave one of its rows")
-    if len(rows) > MODELS_MAX:
-        raise ModelRefused(f"{path} lists more than {MODELS_MAX} versions: drop the oldest")
+    if not 1 <= len(rows) <= MODELS_MAX:
+        raise ModelRefused(f"{path} lists {len(rows)} versions: it must list 1 to {MODELS_MAX}")
+    for name, version in using.items():
+        Manifest(rows, {}).row(name, version)
     return Manifest(rows, {name: _current(path, name, rows, current) for name, _ in rows})
 
 
@@ -121,6 +126,8 @@ def _checked(path: Path, row: Row) -> Row:
             raise ModelRefused(f"{path}: {field!r} of model {name!r} is missing; {RETRAIN}")
     if not _NAME.fullmatch(name) or not _VERSION.fullmatch(row["version"]):
         raise ModelRefused(f"{path}: the name or the version of model {name!r} is odd; {RETRAIN}")
+    if row["version"] != row["sha256"][:12]:
+        raise ModelRefused(f"{path}: the version of model {name!r} is not its SHA-256; {RETRAIN}")
     if not _FILE.fullmatch(row["file"]) or not 1 <= row["K"] <= ROUNDS_MAX:
         raise ModelRefused(f"{path}: the file name or K of model {name!r} is odd; {RETRAIN}")
     return row
@@ -129,6 +136,8 @@ def _checked(path: Path, row: Row) -> Row:
 def read_bytes(path: Path, most: int) -> bytes:
     """What is in a file of at most ``most`` bytes; raises ModelRefused."""
     try:
+        if path.exists() and not path.is_file():
+            raise ModelRefused(f"{path} is no regular file; {RETRAIN}")
         with path.open("rb") as file:
             data = file.read(most + 1)
     except OSError as error:
@@ -138,8 +147,22 @@ def read_bytes(path: Path, most: int) -> bytes:
     return data
 
 
+@contextmanager
+def changing(models_dir: Path) -> Iterator[None]:
+    """Nobody else changes the folder meanwhile: who reads in here writes what still holds."""
+    folder = os.open(models_dir, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
 def write(models_dir: Path, manifest: Manifest) -> None:
-    """Put ``manifest`` in the place of the one that is there, whole or not at all."""
+    """Put ``manifest`` in the place of the one that is there, whole or not at all; raises
+    ModelRefused for one that could not be read again."""
+    if len(manifest.rows) > MODELS_MAX:
+        raise ModelRefused(f"a manifest lists at most {MODELS_MAX} versions: drop some first")
     held = {"models": list(manifest.rows.values()), "current": dict(manifest.current)}
     text = json.dumps(held, indent=1, sort_keys=True) + "\n"
     write_whole(models_dir / MANIFEST, text.encode())

@@ -136,6 +136,16 @@ def _reach(scope: str) -> str:
     return "day" if "/" in scope else "client"
 
 
+@contextmanager
+def apart() -> Iterator[None]:
+    """What policies take in here is not of the day's own."""
+    spent = SPENT.get()
+    before_s = spent.policy_s if spent else 0.0
+    yield
+    if spent:
+        spent.policy_s = before_s
+
+
 def measured(policy: Policy) -> Policy:
     """``policy`` with its time on the account of the request."""
 

@@ -106,6 +106,7 @@ class DecisionMeters:
             "children_changed", "Children whose volume a rule changed", reason=Reason
         )
         self.alarms = make.counter("alarms", "Facts to look at", code=AlarmCode)
+        self.shadow_stops = make.counter("shadow_stops", "Shadows that could not go on", code=Code)
 
     def expect(self, policies: Iterable[str]) -> None:
         """Series for policies that decide from now on: an alert needs the zero before the one."""

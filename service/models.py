@@ -20,20 +20,22 @@ from service.onnx_policy import load_row
 
 def use(models_dir: Path, name: str, version: str) -> None:
     """Make a listed version current, if the service would take it; raises ModelRefused."""
-    after = manifest.read(models_dir).using(name, version)
-    load_row(models_dir, after.row(name))
-    manifest.write(models_dir, after)
+    with manifest.changing(models_dir):
+        after = manifest.read(models_dir, using={name: version})
+        load_row(models_dir, after.row(name, version))
+        manifest.write(models_dir, after)
 
 
 def drop(models_dir: Path, name: str, version: str) -> None:
     """Take a version that is not current away, with its file; raises ModelRefused."""
-    listed = manifest.read(models_dir)
-    file = listed.row(name, version)["file"]
-    left = listed.without(name, version)
-    manifest.write(models_dir, left)
-    if all(row["file"] != file for row in left.rows.values()):
-        with suppress(FileNotFoundError):
-            (models_dir / file).unlink()
+    with manifest.changing(models_dir):
+        listed = manifest.read(models_dir)
+        file = listed.row(name, version)["file"]
+        left = listed.without(name, version)
+        manifest.write(models_dir, left)
+        if all(row["file"] != file for row in left.rows.values()):
+            with suppress(FileNotFoundError):
+                (models_dir / file).unlink()
 
 
 def listed(models_dir: Path) -> list[str]:

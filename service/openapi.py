@@ -41,7 +41,7 @@ _WORDS = {
     Scope.TRADE: "commands a day",
     Scope.OBSERVE: "reads",
     Scope.HALT: "sets trading states of the caller's days",
-    Scope.ADMIN: "sets the trading state of everyone",
+    Scope.ADMIN: "sets the trading state of everyone, reloads models",
 }
 
 

@@ -26,7 +26,7 @@ from service.core.policy import Policy, Rounds
 from service.errors import Code, Problem
 from service.instructing import instructed
 from service.live import FIXED, STATE, LiveDay, pack_fixed, pack_state
-from service.shadow import NOBODY, SHADOWS, Followed, Shadow, pack
+from service.shadow import NOBODY, Followed, Shadow, Stop, packed
 from service.wire import Close, ExecutionBatch, Instructions, OpenDay, Step
 
 AS_OF_LATE_S_MAX = 86_400
@@ -39,8 +39,8 @@ class Effect:
     """The live day after a command, its reply, and what else the commit writes.
 
     ``decided`` is there for steps; telemetry tells of it and of the alarms. ``shadows`` are those
-    of the day afterwards, None where nothing happened to them; ``opens`` is 1 for an opening and -1
-    for a close.
+    of the day afterwards, None where nothing happened to them, ``stops`` those that ended just now;
+    ``opens`` is 1 for an opening and -1 for a close.
     """
 
     live: LiveDay
@@ -50,10 +50,11 @@ class Effect:
     alarms: Sequence[Alarm] = ()
     shadows: tuple[Shadow, ...] | None = None
     opens: int = 0
+    stops: Sequence[Stop] = ()
 
     def written(self) -> dict[str, bytes]:
         """All fields of the commit."""
-        shadows = {} if self.shadows is None else {SHADOWS: pack(self.shadows)}
+        shadows = {} if self.shadows is None else packed(self.shadows, fixed=FIXED in self.fields)
         return {STATE: pack_state(self.live), **shadows, **self.fields}
 
     def beside(self, followed: Followed, step: int | None = None) -> Effect:
@@ -62,7 +63,8 @@ class Effect:
             return self
         replies = b"[" + b",".join(reply or b"null" for reply in followed.replies) + b"]"
         kept = {} if step is None else {shadows_field(step): replies}
-        return replace(self, shadows=followed.shadows, fields={**self.fields, **kept})
+        fields = {**self.fields, **kept}
+        return replace(self, shadows=followed.shadows, fields=fields, stops=followed.stops)
 
     def pins(self) -> dict[str, int]:
         """What the commit adds to the number of open days by model (name@version)."""

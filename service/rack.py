@@ -1,15 +1,14 @@
 """What decides now: rules and models by name and version, swapped by one pointer while days go on.
 
-Imports onnx_policy, manifest and the core. A reload loads and warms every version that is new aside
-of those that decide; only when all of them are ready does the pointer move, and a folder with one
-bad model changes nothing. A version that the manifest no longer lists stays as long as an open day
-is pinned to it.
+Imports onnx_policy, model_gate, manifest and the core. A reload loads and warms every version that
+is new aside of those that decide; only when all of them are ready does the pointer move, and a
+folder with one bad model changes nothing. A version that the manifest no longer lists stays as long
+as an open day is pinned to it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -24,6 +23,7 @@ from service.core.baselines import BASELINES
 from service.core.contract import fingerprint
 from service.core.policy import Policy
 from service.manifest import ModelRefused, Version
+from service.model_gate import admit
 from service.onnx_policy import OnnxPolicy, load_row
 
 WATCH_S = 1.0
@@ -76,22 +76,30 @@ class Folder:
 
     def stamp(self) -> object:
         """Which files there are: a model may arrive after the manifest that names it."""
-        found = [(entry.name, entry.stat()) for entry in os.scandir(self._models_dir)]
-        return sorted((name, s.st_mtime_ns, s.st_ino, s.st_size) for name, s in found)
+        return sorted(_identity(entry) for entry in os.scandir(self._models_dir))
 
     def load(self, held: Mapping[Version, Installed]) -> Rack:
         """Rules and models; a version that is held already is not loaded again."""
         listed = manifest.read(self._models_dir)
         if clash := BASELINES.keys() & listed.current.keys():
             raise ModelRefused(f"a model may not be called {clash.pop()!r}: a rule is")
-        made = _rules()
+        made = {version: held.get(version, each) for version, each in _rules().items()}
         for version, row in listed.rows.items():
-            told = held.get(version)
-            if told is None or told.model["fingerprint"] != row["sha256"][:16]:
-                told = _described(load_row(self._models_dir, row))
-            made[version] = told
+            if version in held:
+                admit(self._models_dir, row)  # the next start will read it again
+                made[version] = held[version]
+            else:
+                made[version] = _described(load_row(self._models_dir, row))
         current = {name: made[name, "1"] for name in BASELINES}
         return Rack(current | {n: made[n, v] for n, v in listed.current.items()}, made)
+
+
+def _identity(entry: os.DirEntry[str]) -> tuple[str, int, int, int]:
+    try:
+        found = entry.stat()
+    except OSError:  # a link to nothing, or a file that has just gone
+        return entry.name, 0, 0, 0
+    return entry.name, found.st_mtime_ns, found.st_ino, found.st_size
 
 
 class Fixed:
@@ -174,7 +182,10 @@ class Models:
         """What ``name`` (its current version) or ``name@version`` stands for."""
         name, _, version = policy.partition("@")
         rack = self._rack
-        return rack.held.get((name, version)) if version else rack.current.get(name)
+        if not version:
+            return rack.current.get(name)
+        # one that is not listed any more is there for the days that it has
+        return None if (name, version) in rack.since_s else rack.held.get((name, version))
 
     def pinned(self, model: Mapping[str, str]) -> Installed | None:
         """Exactly the model that a day was opened with; None if it is not loaded."""
@@ -192,19 +203,33 @@ class Models:
                 refused = _refused(error)
                 self._told(refused)
                 raise refused from None
-            before, rack = self._rack, await self._with_retiring(self._dressed(fresh))
-            self._rack = rack
-            self._told(rack)
-            return (rack.current, rack.held.keys()) != (before.current, before.held.keys())
+            before = self._rack
+            self._rack = self._with_retiring(self._dressed(fresh))
+            self._told(self._rack)
+            await self._retire()
+            return not _are_same(before, self._rack)
+
+    async def missing(self, models: Iterable[Mapping[str, str]]) -> None:
+        """Look at once where one of ``models`` is not loaded: another process may have heard of
+        it first, and opened a day with it."""
+        if all(self.pinned(model) for model in models) or self._stamp == _stamp(self._source):
+            return
+        with suppress(ModelRefused):  # it was told; who needs the model says that it is missing
+            await self.reload()
 
     async def watch(self) -> None:
-        """Reload whenever the source changes, until cancelled."""
+        """Reload whenever the source changes, and let go of what nobody needs, until cancelled."""
         while True:
             await asyncio.sleep(WATCH_S)
-            oldest_s = min(self._rack.since_s.values(), default=math.inf)
-            if self._stamp != _stamp(self._source) or self._is_due(oldest_s):
-                with suppress(ModelRefused):  # it was told, and the next change is the next try
+            try:
+                if self._stamp != _stamp(self._source):
                     await self.reload()
+                async with self._loading:
+                    await self._retire()
+            except ModelRefused:
+                pass  # it was told, and the next change is the next try
+            except Exception as error:  # one bad round must not be the last
+                self._told(_refused(error))
 
     def _dressed(self, fresh: Rack) -> Rack:
         """``fresh`` with each policy dressed that was not held before."""
@@ -217,23 +242,30 @@ class Models:
         }
         return Rack({name: held[each.version] for name, each in fresh.current.items()}, held)
 
-    async def _with_retiring(self, fresh: Rack) -> Rack:
+    def _with_retiring(self, fresh: Rack) -> Rack:
         """``fresh`` and the versions that it does not list but that a day may still need."""
         gone = {v: each for v, each in self._rack.held.items() if v not in fresh.held}
-        if not gone:
-            return fresh
-        now_s, pinned = time.monotonic(), await self._pinned(gone)
-        # one that is pinned is looked at again after as long
-        since_s = {v: now_s if v in pinned else self._rack.since_s.get(v, now_s) for v in gone}
-        kept = {v for v in gone if v in pinned or not self._is_due(since_s[v])}
-        return replace(
-            fresh,
-            held={**fresh.held, **{v: gone[v] for v in kept}},
-            since_s={v: since_s[v] for v in kept},
-        )
+        now_s = time.monotonic()
+        since_s = {v: self._rack.since_s.get(v, now_s) for v in gone}
+        return replace(fresh, held={**fresh.held, **gone}, since_s=since_s)
 
-    def _is_due(self, since_s: float) -> bool:
-        return time.monotonic() >= since_s + self._retire_s
+    async def _retire(self) -> None:
+        """Let go of versions that have not been listed for long enough, and that no day needs.
+
+        Nobody opens a day with them any more: not here since they were missing, and elsewhere
+        since RETIRE_S at the latest. So what is counted now can only become less.
+        """
+        now_s = time.monotonic()
+        due = [v for v, since_s in self._rack.since_s.items() if now_s >= since_s + self._retire_s]
+        if not due:
+            return
+        pinned = await self._pinned(due)
+        since_s = {v: s for v, s in self._rack.since_s.items() if v not in due}
+        # one that is pinned is looked at again after as long
+        since_s |= dict.fromkeys(pinned, now_s)
+        kept = {v: e for v, e in self._rack.held.items() if v not in due or v in pinned}
+        self._rack = replace(self._rack, held=kept, since_s=since_s)
+        self._told(self._rack)
 
     async def _pinned(self, versions: Iterable[Version]) -> set[Version]:
         """Those that open days are pinned to; all where the store does not say."""
@@ -242,6 +274,13 @@ class Models:
         except StoreUnavailable:
             return set(versions)
         return {version for version in versions if open_days.get("@".join(version), 0) > 0}
+
+
+def _are_same(before: Rack, after: Rack) -> bool:
+    def shown(rack: Rack) -> tuple[object, object]:
+        return {n: each.version for n, each in rack.current.items()}, rack.held.keys()
+
+    return shown(before) == shown(after)
 
 
 def _refused(error: Exception) -> ModelRefused:

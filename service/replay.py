@@ -97,13 +97,14 @@ class _Then:
 
     def __init__(self, source: Source, opening: Entry) -> None:
         self._source = source
-        asked, told = json.loads(opening.request), json.loads(opening.reply)
-        policies = (asked.get("policy", "iac"), *asked.get("shadows", ()))
-        models = (told, *told.get("shadows", ()))
-        self._then = {
-            policy: (each["model"]["name"], each["model"]["version"])
-            for policy, each in zip(policies, models, strict=False)
-        }
+        try:
+            asked, told = json.loads(opening.request), json.loads(opening.reply)
+            policies = (asked.get("policy", "iac"), *asked.get("shadows", ()))
+            models = [each["model"] for each in (told, *told.get("shadows", ()))]
+            versions = [(model["name"], model["version"]) for model in models]
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise LogRefused(f"the first command opens no day: {error!r}") from error
+        self._then = dict(zip(policies, versions, strict=False))
 
     def stamp(self) -> object:
         """What is another value after a change."""
@@ -147,7 +148,10 @@ def _carried_out(desk: Desk, entry: Entry) -> Awaitable[Answer]:
 
 def _first(then: Any, now: Any, where: str = "$") -> tuple[str, str, str]:
     """The first place at which two JSON values differ, and both values there."""
-    if isinstance(then, dict) and isinstance(now, dict) and then.keys() == now.keys():
+    if isinstance(then, dict) and isinstance(now, dict):
+        if then.keys() != now.keys():
+            only = [_shown(sorted(a.keys() - b.keys())) for a, b in ((then, now), (now, then))]
+            return f"the fields of {where}", only[0], only[1]
         pairs = [(f"{where}.{name}", then[name], now[name]) for name in then]
     elif isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
         pairs = [(f"{where}[{i}]", a, b) for i, (a, b) in enumerate(zip(then, now, strict=True))]

@@ -7,8 +7,9 @@ that its day takes and its children go nowhere; where it cannot follow it stops,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from typing import Protocol
 
 import orjson
@@ -17,8 +18,9 @@ from service.core.units import InvariantViolation
 from service.errors import Code, Problem
 from service.live import LiveDay, pack_fixed, pack_state, unpack
 
-SHADOWS = "shadows"
-"""Store field of the shadows of a day."""
+SHADOWS, SHADOWS_FIXED = "shadows", "shadows-fixed"
+"""Store fields of the shadows of a day: what every command changes of them, and what only an
+opening and instructions do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +36,35 @@ class Shadow:
         return {"policy": terms.policy, "model": terms.model, "stopped": self.stopped}
 
 
-def pack(shadows: Sequence[Shadow]) -> bytes:
-    """The form in the store: a line of JSON with sizes, then each day's two parts."""
-    parts = [(pack_fixed(each.live), pack_state(each.live)) for each in shadows]
-    told = [
-        {"stopped": each.stopped, "fixed": len(fixed), "state": len(state)}
-        for each, (fixed, state) in zip(shadows, parts, strict=True)
-    ]
-    return b"".join((orjson.dumps(told), b"\n", *(part for pair in parts for part in pair)))
+def packed(shadows: Sequence[Shadow], *, fixed: bool) -> dict[str, bytes]:
+    """The store fields; the larger one only where it is ``fixed`` anew."""
+    told = [each.stopped for each in shadows]
+    fields = {SHADOWS: _joined(told, [pack_state(each.live) for each in shadows])}
+    if fixed:
+        fields[SHADOWS_FIXED] = _joined([], [pack_fixed(each.live) for each in shadows])
+    return fields
 
 
-def unpacked(packed: bytes) -> tuple[Shadow, ...]:
-    """The shadows as they were packed, none of nothing; raises OtherFormat as a day does."""
-    head, _, body = packed.partition(b"\n")
-    found, at = [], 0
-    for told in orjson.loads(head or b"[]"):
-        middle = at + told["fixed"]
-        end = middle + told["state"]
-        found.append(Shadow(unpack(body[at:middle], body[middle:end]), told["stopped"]))
-        at = end
-    return tuple(found)
+def unpacked(fields: Mapping[str, bytes]) -> tuple[Shadow, ...]:
+    """The shadows among the fields of a day; raises OtherFormat as a day does."""
+    if SHADOWS not in fields:
+        return ()
+    stopped, states = _split(fields[SHADOWS])
+    _, fixed = _split(fields[SHADOWS_FIXED])
+    parts = zip(stopped, fixed, states, strict=True)
+    return tuple(Shadow(unpack(one, two), stop) for stop, one, two in parts)
+
+
+def _joined(told: Sequence[str | None], parts: Sequence[bytes]) -> bytes:
+    head = orjson.dumps({"told": told, "sizes": [len(part) for part in parts]})
+    return b"".join((head, b"\n", *parts))
+
+
+def _split(joined: bytes) -> tuple[list[str | None], list[bytes]]:
+    head, _, body = joined.partition(b"\n")
+    told = orjson.loads(head)
+    ends = list(accumulate(told["sizes"], initial=0))
+    return told["told"], [body[a:b] for a, b in pairwise(ends)]
 
 
 class Carried(Protocol):
@@ -71,12 +82,22 @@ class Carried(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Stop:
+    """A shadow that has just ended: the code, and the defect where it was one."""
+
+    policy: str
+    code: str
+    defect: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Followed:
-    """What shadows made of a command: themselves afterwards, and each one's reply, None of those
-    that stopped."""
+    """What shadows made of a command: themselves afterwards, each one's reply (None of those that
+    stopped), and those that stopped at this command."""
 
     shadows: tuple[Shadow, ...]
     replies: tuple[bytes | None, ...]
+    stops: tuple[Stop, ...] = ()
 
     def reports(self) -> list[dict[str, object]]:
         """The shadows of a closed day, each with its own report; None where it stopped."""
@@ -90,19 +111,25 @@ NOBODY = Followed((), ())
 
 def followed(shadows: Sequence[Shadow], carry: Callable[[LiveDay], Carried]) -> Followed:
     """``carry`` put to every shadow that has not stopped; none of them can fail the day itself."""
-    moved = [_carried(shadow, carry) for shadow in shadows]
-    return Followed(tuple(shadow for shadow, _ in moved), tuple(reply for _, reply in moved))
+    moved, replies, stops = list[Shadow](), list[bytes | None](), list[Stop]()
+    for shadow in shadows:
+        after = None if shadow.stopped else _carried(shadow, carry)
+        if isinstance(after, Stop):
+            stops.append(after)
+            moved.append(replace(shadow, stopped=after.code))
+        else:
+            moved.append(replace(shadow, live=after.live) if after else shadow)
+        replies.append(after.reply if after and not isinstance(after, Stop) else None)
+    return Followed(tuple(moved), tuple(replies), tuple(stops))
 
 
-def _carried(shadow: Shadow, carry: Callable[[LiveDay], Carried]) -> tuple[Shadow, bytes | None]:
-    if shadow.stopped:
-        return shadow, None
+def _carried(shadow: Shadow, carry: Callable[[LiveDay], Carried]) -> Carried | Stop:
+    policy = shadow.live.terms.policy
     try:
-        after = carry(shadow.live)
+        return carry(shadow.live)
     except Problem as problem:
-        return replace(shadow, stopped=problem.code), None
-    except InvariantViolation:
-        return replace(shadow, stopped=Code.LAW_BROKEN), None
-    except Exception:  # whatever ails a shadow, its day goes on
-        return replace(shadow, stopped=Code.INTERNAL), None
-    return replace(shadow, live=after.live), after.reply
+        return Stop(policy, problem.code)
+    except InvariantViolation as broken:
+        return Stop(policy, Code.LAW_BROKEN, broken)
+    except Exception as defect:  # whatever ails a shadow, its day goes on
+        return Stop(policy, Code.INTERNAL, defect)

@@ -16,9 +16,9 @@ from service.booking import exec_field
 from service.commits import SEQ_ABSENT, Loaded, Store
 from service.errors import Code, Problem
 from service.live import FIXED, STATE, LiveDay, OtherFormat, unpack
-from service.shadow import SHADOWS, Shadow, unpacked
+from service.shadow import SHADOWS, SHADOWS_FIXED, Shadow, unpacked
 
-DAY_FIELDS = (FIXED, STATE, SHADOWS)
+DAY_FIELDS = (FIXED, STATE, SHADOWS, SHADOWS_FIXED)
 """Store fields that a day is made of."""
 Key = tuple[str, str]
 """Client and day id."""
@@ -38,13 +38,18 @@ class Held:
     known: Mapping[str, bytes] = field(default_factory=dict)
     shadows: tuple[Shadow, ...] = ()
 
+    def models(self) -> list[dict[str, str]]:
+        """The models that the next decision needs."""
+        days = [shadow.live for shadow in self.shadows if not shadow.stopped]
+        return [day.terms.model for day in (self.live, *days) if day is not None]
+
 
 def held_from(loaded: Loaded) -> Held:
     """What a load of DAY_FIELDS says of a day."""
     there = loaded.seq != SEQ_ABSENT
     try:
         live = unpack(loaded.fields[FIXED], loaded.fields[STATE]) if there else None
-        shadows = unpacked(loaded.fields.get(SHADOWS, b""))
+        shadows = unpacked(loaded.fields)
     except OtherFormat:
         raise Problem(
             Code.OTHER_VERSION,

@@ -52,7 +52,7 @@ def _table(columns: dict[str, list[Any]], name: str) -> bytes:
 
 def _columns(report: dict[str, Any]) -> dict[str, list[Any]]:
     """One row for each order, its day in front, then the same for each shadow with a report."""
-    beside = [shadow["report"] for shadow in report["shadows"] if shadow["report"]]
+    beside = [shadow["report"] for shadow in report.get("shadows", ()) if shadow["report"]]
     parts = [_rows(each, number) for number, each in enumerate((report, *beside))]
     return {name: [value for part in parts for value in part[name]] for name in parts[0]}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -25,6 +25,7 @@ from service.measured import SPENT, Spent
 from service.meters import Meters
 from service.plans import Effect
 from service.rack import Rack
+from service.shadow import Stop
 
 PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 """Answered however busy the service is: an overload must not look like a death."""
@@ -92,9 +93,17 @@ class Telemetry:
             "alarms": codes,
         }
         self._count(client, day_id, command, effect)
+        self._stopped(facts, effect.stops)
         if effect.decided is not None:
             facts |= self._decided(effect, effect.decided, SPENT.get() or Spent())
         _say(self._log, "warning" if codes else "info", "committed", facts)
+
+    def _stopped(self, facts: dict[str, Any], stops: Sequence[Stop]) -> None:
+        """A shadow harms nobody, but who tries it must hear that it failed."""
+        for stop in stops:
+            self.meters.decisions.shadow_stops.labels(stop.code).inc()
+            told = facts | {"shadow": stop.policy, "code": stop.code, "exc_info": stop.defect}
+            _say(self._log, "error" if stop.defect else "warning", "shadow stopped", told)
 
     def _count(self, client: str, day_id: str, command: str, effect: Effect) -> None:
         meters = self.meters.decisions

@@ -145,7 +145,7 @@ class OpenDay(Strict):
     orders: OrderColumns
     policy: PolicyName = "iac"
     shadows: Annotated[Column[PolicyName], AfterValidator(_once)] = Field(
-        default_factory=list, max_length=SHADOWS_MAX
+        default_factory=list, max_length=SHADOWS_MAX, json_schema_extra={"uniqueItems": True}
     )
     fills: Literal["reported", "paper"] = "reported"
     limits: LimitFields = Field(default_factory=lambda: LimitFields.model_validate({}))
@@ -221,6 +221,11 @@ def without_executions(body: Reporting) -> Reporting:
 
 TAKEN_AWAY = {"limit_px", "would_px"}
 """What an order may lose: only these may be null in an amend."""
+
+
+def without_versions(body: Instructions) -> Instructions:
+    """What a shadow hears of instructions: versions are of the orders that their sender knows."""
+    return body.model_copy(update={"expected_version": {}})
 
 
 class Amend(Strict):

@@ -27,7 +27,7 @@ import torch
 from service.core.contract import FEATURES, N_MAX, fingerprint
 from service.core.observe import observe
 from service.core.policy import grid_wish
-from service.manifest import MANIFEST, Manifest, Row, read, write, write_whole
+from service.manifest import MANIFEST, Manifest, Row, changing, read, write, write_whole
 from service.onnx_policy import INPUT, OUTPUTS, ModelRefused, OnnxPolicy, load
 from service.play.sample import SampleMarket
 from training.episodes import BasketConfig, draw, take_day
@@ -48,7 +48,8 @@ PARITY_MARGIN = 1e-4
 """Two likeliest actions nearer than this may swap between torch and ONNX: a near-tie."""
 GOLDEN_ORDERS = 5
 VERSIONS_KEPT = 3
-"""Versions of a model that stay listed when one is written: the new one, and two to go back to."""
+"""Versions of a model that stay listed when one is written: the new one, what was current before
+it, and the latest other one."""
 
 
 class ExportFailed(Exception):
@@ -211,12 +212,14 @@ def _golden(network: Network) -> dict[str, Any]:
 
 def _write(folder: Path, row: Row, data: bytes) -> None:
     """Model first, then the manifest that vouches for it; each appears whole or not at all."""
-    listed = read(folder) if (folder / MANIFEST).is_file() else Manifest({}, {})
-    write_whole(folder / row["file"], data)
-    left = _latest(listed.adding(row), row["name"])
-    write(folder, left)
-    for gone in {r["file"] for r in listed.rows.values()} - {r["file"] for r in left.rows.values()}:
-        (folder / gone).unlink(missing_ok=True)
+    with changing(folder):
+        listed = read(folder) if (folder / MANIFEST).is_file() else Manifest({}, {})
+        left = _latest(listed.adding(row), row["name"])
+        write_whole(folder / row["file"], data)
+        write(folder, left)
+        files = {each["file"] for each in left.rows.values()}
+        for gone in {each["file"] for each in listed.rows.values()} - files:
+            (folder / gone).unlink(missing_ok=True)
 
 
 def _latest(listed: Manifest, name: str) -> Manifest:

@@ -20,6 +20,7 @@ import numpy as np
 
 from training.cells import finite, where
 from training.page import BY_ROUND, Comparisons, Pages, Summary, page
+from training.pairs import crossed, side_by_side
 from training.places import Budget, Trial
 from training.plots import calibration, eg_against_toc, learning_curves, lines
 from training.scores import (
@@ -30,13 +31,6 @@ from training.scores import (
 )
 from training.studies import REFERENCES, STUDIES, Cell
 
-LEADS = ("iac-t-pathwise-gated", "iac-t-pathwise", "iac-c-pathwise", "iac-t", "iac-c")
-"""Methods that are compared with every other one."""
-TALKING = ("tarmac", "commnet", "is", "tarmac-pathwise", "commnet-pathwise", "is-pathwise")
-ALONE = ("ppo", "ddqn", "alone-pathwise")
-"""Methods that are compared with each other: those that talk with those that do not."""
-AGAINST_ALL = "twap-sync"
-"""Rule that every method is compared with."""
 COMPARED = ("eg_bp", "toc_pct", "slippage_bp", "log_gain_bp")
 KEPT = (
     "study", "arena", "market", "window", "test", "method", "title", "rounds", "seed", "days",
@@ -190,29 +184,18 @@ def comparisons(rows: list[Row]) -> Comparisons:
     found = []
     for left, right in itertools.permutations(grouped(rows), 2):
         a, b = left[0].record, right[0].record
-        elsewhere = a["arena"] != b["arena"] and a["study"] != "long"  # rules are trained nowhere
-        if a["test"] != b["test"] or elsewhere or not _compared(a, b):
+        if a["test"] != b["test"] or not (crossed(a, b) or side_by_side(a, b)):
             continue
         measured = {
             name: _difference(left, right, name)
             for name in COMPARED
             if name in left[0].days and name in right[0].days
         }
-        names = {"method": a["method"], "rounds": a["rounds"], "against": b["method"]}
+        against = f"{b['method']}@{b['arena']}" if crossed(a, b) else b["method"]
+        names = {"method": a["method"], "rounds": a["rounds"], "against": against}
         names |= {"rounds_against": b["rounds"], "seeds": [len(left), len(right)]}
         found.append({name: a[name] for name in ("study", "arena", "test")} | names | measured)
     return found
-
-
-def _compared(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    """The differences that the hypotheses speak of; nothing is compared with a bound."""
-    if a["seed"] is None or b["method"] in ("informed", "clairvoyant"):
-        return False
-    if a["study"] == "rounds":
-        return bool(a["method"] == b["method"] and a["rounds"] >= b["rounds"])
-    pair = a["method"] in TALKING and b["method"] in ALONE
-    pair |= a["method"] in ALONE and (b["seed"] is None or b["method"] in ALONE)
-    return bool(a["method"] in LEADS or b["method"] == AGAINST_ALL or pair)
 
 
 def _difference(left: list[Row], right: list[Row], name: str) -> dict[str, Any]:

@@ -168,7 +168,10 @@ class DecidedOrders(Orders):
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """One child order to send: ``qty`` shares, at no worse price than ``protect_px`` if there."""
+    """One child order to send: ``qty`` shares, at no worse price than ``protect_px`` if there.
+
+    ``auction`` says that it may go to the opening or the closing auction.
+    """
 
     child_id: str
     cl_ord_id: str
@@ -176,6 +179,7 @@ class Child:
     side: str
     qty: int
     protect_px: float | None
+    auction: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,8 +204,8 @@ class Decision(Reply):
     def children(self) -> list[Child]:
         """The child orders to send to the market now, one for every order that trades."""
         of = self.orders
-        columns = (of.child_id, of.cl_ord_id, of.symbol, of.side, of.child_qty, of.protect_px)
-        rows = zip(*columns, strict=True)
+        sent = (of.child_id, of.cl_ord_id, of.symbol, of.side, of.child_qty, of.protect_px)
+        rows = zip(*sent, of.auction or [None] * len(of.child_id), strict=True)
         return [Child(child_id, *row) for child_id, *row in rows if child_id is not None]
 
 

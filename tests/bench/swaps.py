@@ -25,11 +25,12 @@ from typing import Any
 import httpx
 import numpy as np
 
-from service import keys, manifest
+from service import keys, manifest, models
 from service.auth import Scope
 from service.embedded import EmbeddedValkey
 from tests.bench.machine import machine
 from tests.bench.traffic import Client, days
+from tests.service.versions import add_version
 
 PORT = 8941
 N = 50
@@ -55,11 +56,10 @@ class Swapper:
 
     def swap(self, http: httpx.Client) -> None:
         """One more version, the one before it gone."""
-        listed = manifest.read(self.models)
-        row = dict(listed.row("iac"))
         self.made += 1
-        row["version"] = f"{self.made:012x}"
-        manifest.write(self.models, manifest.Manifest({}, {}).adding(row))
+        before = manifest.read(self.models).current["iac"]
+        add_version(self.models, f"{self.made}", current=True)
+        models.drop(self.models, "iac", before)
         started = time.perf_counter()
         reply = http.post("/v1/models/reload", headers=self.admin)
         self.spans.append((started, time.perf_counter()))

@@ -114,9 +114,10 @@ def test_versions_that_one_can_go_back_to_stay(tmp_path) -> None:
     assert load(tmp_path, "iac", versions[1]).version == versions[1]
     held = json.loads((tmp_path / "manifest.json").read_text())
     held["models"][1]["contract"] = "f" * 64
+    held["current"] = {"iac": versions[1]}  # gone back to: it is what must not be lost
     (tmp_path / "manifest.json").write_text(json.dumps(held))
     latest = write_model(tmp_path, loud(3, "iac-t", 4), "iac", "t", {"training": {}})["version"]
-    assert [version for _, version in read(tmp_path).rows] == [versions[1], versions[3], latest]
+    assert [version for _, version in read(tmp_path).rows] == [versions[3], versions[1], latest]
 
 
 def test_a_network_that_is_not_the_file_is_noticed(exported) -> None:

@@ -37,7 +37,10 @@ def manifest(folder: Path, **changes: Any) -> None:
     if (data := changes.pop("data", None)) is not None:
         (file(folder)).write_bytes(data)
         changes["sha256"] = hashlib.sha256(data).hexdigest()
+    if "sha256" in changes:
+        changes["version"] = str(changes["sha256"])[:12]
     held["models"][0] |= changes
+    held["current"] = {"iac": held["models"][0]["version"]}
     path.write_text(json.dumps(held))
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,7 @@ from tests.service.api import (
     day,
     step,
 )
+from tests.service.versions import add_version
 
 SHIPPED = Path("models")
 
@@ -178,7 +182,7 @@ def test_a_version_goes_when_it_is_not_listed_and_no_day_is_pinned() -> None:
     assert held.pinned(pinned.model) is pinned
     assert held.rack.since_s.keys() == {("iac", "a1")}
     pin(store, "e", -1)
-    assert asyncio.run(held.reload())
+    asyncio.run(held.reload())
     assert held.pinned(pinned.model) is None
     assert held.rack.held.keys() == {("iac", "a2")}
 
@@ -188,7 +192,7 @@ def test_a_version_stays_a_while_for_those_who_have_not_heard() -> None:
     held = registry(source, MemoryStore(), retire_s=60.0)
     source.names["iac"] = ["a2"]
     asyncio.run(held.reload())
-    assert held.named("iac@a1") is not None
+    assert ("iac", "a1") in held.rack.held
     source.names["iac"] = ["a1"]
     asyncio.run(held.reload())
     assert source.loaded == [("iac", "a1"), ("iac", "a2")]  # it had never gone
@@ -203,7 +207,7 @@ def test_a_store_that_is_away_lets_no_version_go() -> None:
     held = Models(source, away, retire_s=0.0)
     source.names["iac"] = ["a2"]
     asyncio.run(held.reload())
-    assert held.named("iac@a1") is not None
+    assert ("iac", "a1") in held.rack.held
 
 
 def test_a_change_is_seen_without_being_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,16 +258,6 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "models"
 
 
-def other_version(folder: Path, name: str = "iac") -> str:
-    """List the shipped model as another version too, which the gate lets pass; the version."""
-    listed = manifest.read(folder)
-    row = dict(listed.row("iac")) | {"name": name, "version": "0123456789ab"}
-    now = listed.current.get(name)
-    after = listed.adding(row)
-    manifest.write(folder, after.using(name, now) if now else after)
-    return str(row["version"])
-
-
 def test_the_shipped_folder_and_its_rules() -> None:
     found = Folder(SHIPPED).load({})
     row = manifest.read(SHIPPED).row("iac")
@@ -275,7 +269,7 @@ def test_the_shipped_folder_and_its_rules() -> None:
 
 
 def test_versions_of_a_folder_lie_side_by_side(folder: Path) -> None:
-    version = other_version(folder)
+    version = add_version(folder, "other")
     with Api(source=Folder(folder)) as api:
         shipped = manifest.read(SHIPPED).row("iac")["version"]
         assert api.open(day(policy="iac")).json["model"]["version"] == shipped
@@ -289,7 +283,7 @@ def test_versions_of_a_folder_lie_side_by_side(folder: Path) -> None:
 
 
 def test_the_command_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    version = other_version(folder)
+    version = add_version(folder, "other")
     shipped = manifest.read(folder).row("iac")["version"]
     command = ["--folder", str(folder)]
     assert models.main([*command, "list"]) == 0
@@ -299,7 +293,7 @@ def test_the_command_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert models.main([*command, "use", "iac", "f" * 12]) == 1
     assert f"lists no model 'iac@{'f' * 12}'" in capsys.readouterr().err
     assert models.main([*command, "drop", "iac", version]) == 0
-    assert (folder / manifest.read(folder).row("iac")["file"]).exists()  # it shared the file
+    assert sorted(path.name for path in folder.iterdir()) == ["iac.onnx", "manifest.json"]
     assert models.main(["--folder", str(folder / "none"), "list"]) == 1
 
 
@@ -307,7 +301,7 @@ def test_using_a_version_that_would_be_refused_changes_nothing(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     held = json.loads((folder / "manifest.json").read_text())
-    torn = dict(held["models"][0]) | {"version": "0" * 12, "file": "torn.onnx"}
+    torn = dict(held["models"][0]) | {"version": "0" * 12, "sha256": "0" * 64, "file": "torn.onnx"}
     (folder / "torn.onnx").write_bytes(b"torn")
     held["models"].append(torn)
     held["current"] = {"iac": held["models"][0]["version"]}
@@ -326,6 +320,118 @@ def test_a_file_that_comes_after_its_manifest_is_seen(folder: Path) -> None:
     assert source.stamp() != before
 
 
+def test_nobody_opens_a_day_with_a_version_that_is_not_listed(api: Api, source: Shelf) -> None:
+    api.open(day(policy="iac"))
+    source.names["iac"] = ["a2"]
+    reload(api)
+    assert_problem(api.open(day(policy="iac@a1"), "e"), 422, "UNKNOWN_POLICY")
+    assert api.step(1, step(1)).status == 200
+
+
+def test_a_day_that_is_opened_while_its_version_goes_keeps_it() -> None:
+    """Its commit lands between the count of open days and the end of the reload."""
+    source, store = Shelf(iac=["a1"]), MemoryStore()
+
+    async def slow_pins() -> Any:
+        counted = await store.pins()
+        commit = Commit("c", "d", -1, "open", b"d", "ACTIVE", b"r", pins={"iac@a1": 1})
+        await store.commit(commit)
+        return counted
+
+    held = Models(source, slow_pins)
+    source.names["iac"] = ["a2"]
+    asyncio.run(held.reload())
+    assert held.rack.held.keys() == {("iac", "a1"), ("iac", "a2")}
+
+
+def test_a_model_that_another_process_heard_of_first_is_looked_for(source: Shelf) -> None:
+    store = MemoryStore()
+    with Api(source=source, store=store) as first, Api(source=source, store=store) as second:
+        source.names["iac"].append("a2")
+        reload(first)
+        assert first.open(day(policy="iac", shadows=["iac@a1", "other"])).status == 200
+        reply = second.step(1, step(1))
+        assert (reply.status, reply.json["model"]["version"]) == (200, "a2")
+        assert [each["stopped"] for each in second.state()["shadows"]] == [None, None]
+
+
+def test_a_folder_is_looked_at_again_only_when_it_changed(source: Shelf) -> None:
+    held = registry(source, MemoryStore())
+    looks = len(source.loaded)
+    asyncio.run(held.missing([{"name": "iac", "version": "zz", "fingerprint": "zz"}]))
+    assert len(source.loaded) == looks
+
+
+def test_a_watch_outlives_a_bad_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rack, "WATCH_S", 0.01)
+    source, told = Shelf(iac=["a1"]), list[object]()
+
+    async def broken() -> dict[str, int]:
+        raise ValueError("a foreign value")
+
+    held = Models(source, broken, told=told.append, retire_s=0.0)
+
+    async def change() -> None:
+        watching = asyncio.create_task(held.watch())
+        source.names["iac"] = ["a2"]
+        await _until(lambda: any("foreign" in str(each) for each in told))
+        source.names["iac"] = ["a3"]
+        await _until(lambda: held.named("iac") is held.named("iac@a3") is not None)
+        watching.cancel()
+
+    asyncio.run(change())
+
+
+def test_reloads_that_meet_load_once(source: Shelf) -> None:
+    held = registry(source, MemoryStore())
+    source.names["iac"].append("a2")
+
+    async def both() -> None:
+        await asyncio.gather(held.reload(), held.reload())
+
+    asyncio.run(both())
+    assert source.loaded.count(("iac", "a2")) == 1
+
+
+def test_a_refused_folder_is_not_tried_again_until_it_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rack, "WATCH_S", 0.005)
+    source, told = Shelf(iac=["a1"]), list[object]()
+    held = registry(source, MemoryStore(), told=told.append, retire_s=0.05)
+    source.names["iac"] = ["a2"]
+    asyncio.run(held.reload())
+    source.refuses = True
+
+    async def wait() -> None:
+        watching = asyncio.create_task(held.watch())
+        await _until(lambda: held.rack.held.keys() == {("iac", "a2")})
+        await asyncio.sleep(0.1)
+        watching.cancel()
+
+    asyncio.run(wait())
+    assert sum(isinstance(each, ModelRefused) for each in told) == 1
+
+
+def test_a_pinned_version_is_counted_again_after_as_long() -> None:
+    counts = 0
+    source, store = Shelf(iac=["a1"]), MemoryStore()
+    pin(store, "d", 1)
+
+    async def counting() -> Any:
+        nonlocal counts
+        counts += 1
+        return await store.pins()
+
+    held = Models(source, counting, retire_s=0.05)
+    source.names["iac"] = ["a2"]
+    asyncio.run(held.reload())
+    time.sleep(0.06)
+    for _ in range(3):
+        asyncio.run(held.reload())
+    assert counts == 1
+
+
 def test_a_defect_while_loading_is_a_refusal() -> None:
     class Broken(Shelf):
         def load(self, held: Any) -> Rack:
@@ -341,8 +447,66 @@ def test_a_defect_while_loading_is_a_refusal() -> None:
     assert held.named("iac") is not None
 
 
+def test_nothing_new_is_no_change(folder: Path) -> None:
+    with Api(source=Folder(folder)) as api:
+        assert not reload(api).json["changed"]
+        add_version(folder, "other")
+        assert reload(api).json["changed"]
+        assert not reload(api).json["changed"]
+
+
+def test_a_file_that_is_spoiled_after_it_was_loaded_is_refused(folder: Path) -> None:
+    """The next start would read it again."""
+    with Api(source=Folder(folder)) as api:
+        (folder / "iac.onnx").write_bytes(b"torn")
+        assert_problem(reload(api), 409, "MODEL_REFUSED")
+        assert api.open(day(policy="iac")).status == 200
+
+
+def test_odd_files_in_the_folder_blind_nobody(folder: Path) -> None:
+    source = Folder(folder)
+    (folder / ".#manifest.json").symlink_to("nowhere")
+    before = source.stamp()
+    add_version(folder, "other")
+    assert source.stamp() != before
+    (folder / "manifest.json").unlink()
+    os.mkfifo(folder / "manifest.json")
+    with pytest.raises(ModelRefused, match="no regular file"):
+        source.load({})
+
+
+@pytest.mark.parametrize("change", [{"version": "0" * 12}, {"sha256": "f" * 64}])
+def test_a_version_is_its_digest(folder: Path, change: Json) -> None:
+    _spoiled(folder, lambda held: held["models"][0].update(change))
+    with pytest.raises(ModelRefused, match="is not its SHA-256"):
+        manifest.read(folder)
+
+
+def test_nobody_changes_the_folder_at_once(folder: Path) -> None:
+    """What training writes between the reading and the writing of `use` must not be lost."""
+    version, done = add_version(folder, "other"), list[int]()
+    command = ["--folder", str(folder), "use", "iac", version]
+    with manifest.changing(folder):
+        waiting = threading.Thread(target=lambda: done.append(models.main(command)))
+        waiting.start()
+        time.sleep(0.1)
+        latest = add_version(folder, "latest")
+        assert not done
+    waiting.join()
+    assert done == [0]
+    assert {v for _, v in manifest.read(folder).rows} >= {version, latest}
+
+
+def test_more_versions_than_may_be_listed_are_not_written(folder: Path) -> None:
+    row = manifest.read(folder).row("iac")
+    rows = {("iac", f"{i:012x}"): row for i in range(MODELS_MAX + 1)}
+    with pytest.raises(ModelRefused, match="drop some first"):
+        manifest.write(folder, manifest.Manifest(rows, {"iac": f"{0:012x}"}))
+    assert len(manifest.read(folder).rows) == 1
+
+
 def test_a_model_may_not_take_the_name_of_a_rule(folder: Path) -> None:
-    other_version(folder, "twap")
+    add_version(folder, "other", "twap")
     with pytest.raises(ModelRefused, match="may not be called 'twap'"):
         Folder(folder).load({})
 
@@ -354,10 +518,13 @@ def _spoiled(folder: Path, change: Callable[[Json], None]) -> None:
 
 
 def test_a_manifest_that_is_unclear_is_refused(folder: Path) -> None:
-    other_version(folder)
+    add_version(folder, "other")
     _spoiled(folder, lambda held: held.pop("current"))
     with pytest.raises(ModelRefused, match=r"which version of 'iac' is current: python -m"):
         manifest.read(folder)
+    shipped = json.loads((folder / "manifest.json").read_text())["models"][0]["version"]
+    assert models.main(["--folder", str(folder), "use", "iac", shipped]) == 0
+    assert manifest.read(folder).current == {"iac": shipped}
     _spoiled(folder, lambda held: held.update(current={"iac": "f" * 12}))
     with pytest.raises(ModelRefused, match="which version"):
         manifest.read(folder)
@@ -370,14 +537,15 @@ def test_a_manifest_that_is_unclear_is_refused(folder: Path) -> None:
 def test_so_many_versions_may_be_listed(folder: Path, count: int, ok: bool) -> None:
     def many(held: Json) -> None:
         row = held["models"][0] | {"golden": {}}
-        held["models"] = [row | {"version": f"{i:012x}"} for i in range(count)]
+        names = [f"{i:012x}" for i in range(count)]
+        held["models"] = [row | {"version": name, "sha256": name + "0" * 52} for name in names]
         held["current"] = {"iac": f"{0:012x}"}
 
     _spoiled(folder, many)
     if ok:
         assert len(manifest.read(folder).rows) == count
     else:
-        with pytest.raises(ModelRefused, match=f"more than {MODELS_MAX} versions: drop"):
+        with pytest.raises(ModelRefused, match=f"must list 1 to {MODELS_MAX}"):
             manifest.read(folder)
 
 

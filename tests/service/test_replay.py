@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from service import replay
+from service import manifest, models, replay
 from service.core.baselines import BASELINES
 from service.rack import Fixed, Folder
 from service.replay import Entry, LogRefused, entries, replayed
@@ -26,6 +27,7 @@ from tests.service.api import (
     order,
     step,
 )
+from tests.service.versions import add_version
 
 
 def a_day(api: Api) -> None:
@@ -141,3 +143,50 @@ def test_the_program_says_how_it_ended(
 
 def test_a_log_of_a_day_that_is_not_there(api: Api) -> None:
     assert_problem(api.call("GET", "/v1/days/d/log"), 404, "DAY_NOT_FOUND")
+
+
+def test_a_day_is_carried_out_with_the_versions_that_it_had(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree("models", tmp_path / "models"))
+    shipped = manifest.read(folder).row("iac")["version"]
+    with Api(source=Folder(folder)) as api:
+        api.open(day(policy="iac", shadows=["twap"]))
+        api.step(1, step(1))
+        log = log_of(api)
+    later = add_version(folder, "later", current=True)
+    path = file(tmp_path, log)
+    assert asyncio.run(replayed(entries(path), Folder(folder))) is None
+    models.drop(folder, "iac", shipped)
+    found = str(asyncio.run(replayed(entries(path), Folder(folder))))
+    assert f'differs at $.model.version: "{shipped}" then, "{later}" now' in found
+
+
+def test_shadows_are_carried_out_with_their_versions_too(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree("models", tmp_path / "models"))
+    with Api(source=Folder(folder)) as api:
+        api.open(day(policy="twap", shadows=["iac"]))
+        api.step(1, step(1))
+        log = log_of(api)
+    add_version(folder, "later", current=True)
+    assert asyncio.run(replayed(entries(file(tmp_path, log)), Folder(folder))) is None
+
+
+@pytest.mark.parametrize("reply", ["[]", '{"shadows": null}', "{"])
+def test_a_log_that_opens_nothing_is_no_log(api: Api, tmp_path: Path, reply: str) -> None:
+    api.open(day())
+    told: Json = json.loads(log_of(api))
+    told["commands"][0]["reply"] = reply
+    with pytest.raises(LogRefused, match="opens no day"):
+        asyncio.run(
+            replayed(entries(file(tmp_path, json.dumps(told).encode())), Fixed(installed()))
+        )
+
+
+def test_fields_that_are_new_are_named(api: Api, tmp_path: Path) -> None:
+    api.open(day())
+    told: Json = json.loads(log_of(api))
+    reply = json.loads(told["commands"][0]["reply"])
+    del reply["shadows"]
+    told["commands"][0]["reply"] = json.dumps(reply)
+    found = again(entries(file(tmp_path, json.dumps(told).encode())))
+    assert found is not None
+    assert 'differs at the fields of $: [] then, ["shadows"] now' in found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+import json
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ import pytest
 from service.core.policy import Policy
 from service.rack import Fixed
 from service.replay import entries, replayed
+from service.shadow import SHADOWS, SHADOWS_FIXED
 from tests.service.api import (
+    HALTER,
     Api,
     Json,
     assert_problem,
@@ -194,3 +197,63 @@ def test_days_pin_the_models_of_their_shadows(api: Api) -> None:
     assert pins == {"twap@1": 1, "all@1": 1}
     api.close()
     assert not any(asyncio.run(api.store.pins()).values())
+
+
+def test_executions_leave_shadows_as_they_are(api: Api) -> None:
+    api.open(day(order("A", "BUY", 100), policy="all", shadows=["all", "none"]))
+    api.step(1, step(1, bars(("SA",))))
+    assert api.report([fill("x", "A/1", 40)]).status == 200
+    assert [each["stopped"] for each in api.state()["shadows"]] == [None, None]
+    assert api.step(2, step(2, bars(("SA",)))).status == 200
+    recorded = api.call("GET", "/v1/days/d/steps/2").json["shadows"]
+    assert [each["policy"] for each in recorded] == ["all", "none"]
+
+
+def test_a_halt_holds_for_shadows_too(api: Api) -> None:
+    api.open(day(policy="twap", shadows=["all"]))
+    api.call("PUT", "/v1/state", {"state": "HALTED"}, key=HALTER)
+    api.step(1, step(1))
+    (shadow,) = api.call("GET", "/v1/days/d/steps/1").json["shadows"]
+    assert (shadow["trading"], sum(shadow["orders"]["child_qty"])) == ("HALTED", 0)
+
+
+def test_every_shadow_has_its_number_in_the_table(api: Api) -> None:
+    played(api, paper("twap", shadows=["all", "none"]), "d")
+    text = api.call("GET", "/v1/days/d/report?format=csv").body.decode()
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [row["shadow"] for row in rows] == ["0", "0", "1", "1", "2", "2"]
+
+
+def test_a_guard_for_the_day_does_not_stop_its_shadow(api: Api) -> None:
+    """ "ALL" touches other orders in a shadow, which must not count as a crossed instruction."""
+    api.open(paper("none", shadows=["all"]))
+    api.step(1, step(1))
+    api.step(2, step(2))
+    assert api.instruct("p", pause="ALL").status == 200
+    assert api.instruct("r", resume=["A"], expected_version={"A": 2}).status == 200
+    assert api.state()["shadows"][0]["stopped"] is None
+
+
+def test_the_larger_half_is_written_when_it_changes_only(api: Api) -> None:
+    written = list[set[str]]()
+    commit = api.store.commit
+
+    async def watched(each: Any) -> Any:
+        written.append(set(each.fields) & {SHADOWS, SHADOWS_FIXED})
+        return await commit(each)
+
+    api.store.commit = watched
+    api.open(day(policy="twap", shadows=["all"]))
+    api.step(1, step(1))
+    api.instruct("i", pause=["A"])
+    assert written == [{SHADOWS, SHADOWS_FIXED}, {SHADOWS}, {SHADOWS, SHADOWS_FIXED}]
+
+
+def test_reports_of_days_before_there_were_shadows_have_tables(api: Api) -> None:
+    api.open(paper("twap"))
+    api.close()
+    stored = next(iter(api.store._days.values()))
+    report = json.loads(stored["reply:close"])
+    del report["shadows"]
+    stored["reply:close"] = json.dumps(report).encode()
+    assert api.call("GET", "/v1/days/d/report?format=csv").status == 200

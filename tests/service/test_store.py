@@ -58,8 +58,10 @@ def commit(
     reply: bytes = b"reply",
     state: str = c.ACTIVE,
     fields: Mapping[str, bytes] | None = None,
+    pins: Mapping[str, int] | None = None,
 ) -> c.Commit:
-    return c.Commit("client", "day", expected_seq, command, digest, state, reply, fields or {})
+    kept = (fields or {}, pins or {})
+    return c.Commit("client", "day", expected_seq, command, digest, state, reply, *kept)
 
 
 # What a commit answers
@@ -84,6 +86,23 @@ def test_the_same_request_again_gives_the_first_bytes(run: Run) -> None:
         await store.set_state("*", c.HALTED)
         assert await store.commit(commit("step:1", 1, reply=b"x")) == c.Replayed(b"reply")
         assert (await store.load("client", "day", [])).seq == 1
+
+    run(scenario)
+
+
+def test_open_days_are_counted_with_the_commits_that_happen(run: Run) -> None:
+    async def scenario(store: c.Store) -> None:
+        opening = commit(pins={"iac@1": 1, "twap@1": 2})
+        assert await store.pins() == {}
+        assert await store.commit(opening) == c.Committed(0)
+        assert await store.commit(opening) == c.Replayed(b"reply")
+        assert await store.commit(commit(digest=b"another", pins={"iac@1": 1})) == c.Conflict()
+        assert await store.commit(commit("step:1", 5, pins={"iac@1": 1})) == c.Stale(0)
+        late = commit("step:1", 0, state=c.HALTED, pins={"iac@1": 1})
+        assert await store.commit(late) == c.StateMoved(c.ACTIVE)
+        assert await store.pins() == {"iac@1": 1, "twap@1": 2}
+        assert await store.commit(commit("close", 0, pins={"twap@1": -2})) == c.Committed(1)
+        assert await store.pins() == {"iac@1": 1}
 
     run(scenario)
 

@@ -1,0 +1,38 @@
+"""Which methods are compared with which: the differences that the hypotheses speak of.
+
+A pair is two records on the same test.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+LEADS = ("iac-t-pathwise-gated", "iac-t-pathwise", "iac-c-pathwise", "iac-t", "iac-c")
+"""Methods that are compared with every other one."""
+TALKING = ("tarmac", "commnet", "is", "tarmac-pathwise", "commnet-pathwise", "is-pathwise")
+ALONE = ("ppo", "ddqn", "alone-pathwise")
+"""Methods that are compared with each other: those that talk with those that do not."""
+AGAINST_ALL = "twap-sync"
+"""Rule that every method is compared with."""
+
+
+def crossed(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    """Trained on all kinds of baskets, less trained on the kind that both are tested with."""
+    crossed = a["study"] == "generators" and a["method"] == b["method"] != AGAINST_ALL
+    return bool(crossed and a["arena"] == "sample-mixed" and b["arena"] == b["test"])
+
+
+def side_by_side(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    """Of one arena, where it matters: rules are trained nowhere."""
+    return (a["arena"] == b["arena"] or a["study"] == "long") and _compared(a, b)
+
+
+def _compared(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    """The differences that the hypotheses speak of; nothing is compared with a bound."""
+    if a["seed"] is None or b["method"] in ("informed", "clairvoyant"):
+        return False
+    if a["study"] == "rounds":
+        return bool(a["method"] == b["method"] and a["rounds"] >= b["rounds"])
+    pair = a["method"] in TALKING and b["method"] in ALONE
+    pair |= a["method"] in ALONE and (b["seed"] is None or b["method"] in ALONE)
+    return bool(a["method"] in LEADS or b["method"] == AGAINST_ALL or pair)
