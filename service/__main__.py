@@ -23,7 +23,7 @@ from service.embedded import EmbeddedError, EmbeddedValkey
 from service.keys import bootstrap
 from service.manifest import ModelRefused
 from service.protocol import BoundedHttp
-from service.rack import Folder
+from service.rack import SWITCH_S, Folder
 from service.settings import Settings, SettingsRefused, from_environment
 from service.store import RedisStore
 from service.telemetry import configure_logs, note
@@ -70,6 +70,7 @@ def _stop(_: int, __: FrameType | None) -> None:
 
 def _serve(settings: Settings, stack: ExitStack) -> None:
     configure_logs(settings.log_level)
+    sys.setswitchinterval(SWITCH_S)
     tracing = _tracing(settings.otel_endpoint, stack)
     keyring = _keyring(settings)
     url = settings.redis_url or _embedded(settings, stack)

@@ -9,6 +9,7 @@ of the standard domain only, no functions of its own, no tensor whose data lie i
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ from service.core.contract import fingerprint
 from service.manifest import RETRAIN, ModelRefused, Row, read_bytes
 
 MODEL_BYTES_MAX = 8_000_000
+BREATH_PARTS, BREATH_S = 40, 0.002
+"""After so many parts of a file the interpreter is left to the thread that answers: a decision is
+a few milliseconds of it, and reading all of a file would cost as much at once."""
 STANDARD_DOMAINS = {"", "ai.onnx"}
 
 # Field numbers of onnx.proto that hold the messages worth looking into.
@@ -56,6 +60,14 @@ class Admitted:
 
 def admit(models_dir: Path, entry: Row) -> Admitted:
     """Read the model of a manifest's row once and check it; raises ModelRefused."""
+    admitted = listed(models_dir, entry)
+    _check_contract(admitted.where, "manifest", entry["contract"])
+    _check_contract(admitted.where, "file", _inspect(admitted).get("contract"))
+    return admitted
+
+
+def listed(models_dir: Path, entry: Row) -> Admitted:
+    """The bytes of a manifest's row, which are those that it names; raises ModelRefused."""
     admitted = Admitted(read_bytes(models_dir / entry["file"], MODEL_BYTES_MAX), entry)
     digest = hashlib.sha256(admitted.data).hexdigest()
     if digest != entry["sha256"]:
@@ -63,8 +75,6 @@ def admit(models_dir: Path, entry: Row) -> Admitted:
             f"{admitted.where}: its SHA-256 is {digest[:12]}…, the manifest says "
             f"{entry['sha256'][:12]}…; restore both from the same export, or {RETRAIN}"
         )
-    _check_contract(admitted.where, "manifest", entry["contract"])
-    _check_contract(admitted.where, "file", _inspect(admitted).get("contract"))
     return admitted
 
 
@@ -81,7 +91,10 @@ def _inspect(admitted: Admitted) -> dict[str, str]:
     """The metadata of an ONNX file that is self-contained and uses standard operators only."""
     metadata: dict[str, str] = {}
     try:
-        for kind, fields in _walk("model", memoryview(admitted.data), 0):
+        parts = _walk("model", memoryview(admitted.data), 0)
+        for number, (kind, fields) in enumerate(parts):
+            if number % BREATH_PARTS == 0:
+                time.sleep(BREATH_S)
             _refuse_foreign(admitted.where, kind, fields)
             if kind == "entry":
                 metadata[_text(fields, 1)] = _text(fields, 2)

@@ -17,17 +17,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from service import manifest
+from service import manifest, model_gate
 from service.commits import StoreUnavailable
 from service.core.baselines import BASELINES
 from service.core.contract import fingerprint
 from service.core.policy import Policy
 from service.manifest import ModelRefused, Version
-from service.model_gate import admit
 from service.onnx_policy import OnnxPolicy, load_row
 
 WATCH_S = 1.0
 """How long after a change of the manifest it holds at the latest, loading aside."""
+SWITCH_S = 0.0005
+"""How long a thread that loads a model may keep the interpreter from the one that answers; Python's
+own 5 ms are as long as a decision."""
 RETIRE_S = 60.0
 """How long a version that is no longer listed is kept at least: a process that has not yet seen the
 change may still open a day with it."""
@@ -86,7 +88,7 @@ class Folder:
         made = {version: held.get(version, each) for version, each in _rules().items()}
         for version, row in listed.rows.items():
             if version in held:
-                admit(self._models_dir, row)  # the next start will read it again
+                model_gate.listed(self._models_dir, row)  # the next start reads it again
                 made[version] = held[version]
             else:
                 made[version] = _described(load_row(self._models_dir, row))

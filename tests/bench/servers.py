@@ -65,6 +65,7 @@ def floor(url: str | None) -> FastAPI:
 
 def main() -> None:
     """Serve one of them."""
+    sys.setswitchinterval(rack.SWITCH_S)
     kind, port, url, fsync, keys, *models = sys.argv[1:]
     if models:
         rack.RETIRE_S = float(models.pop())

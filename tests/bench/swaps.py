@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,7 +25,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from service import keys, manifest, models
+from service import keys, manifest
 from service.auth import Scope
 from service.embedded import EmbeddedValkey
 from tests.bench.machine import machine
@@ -53,13 +53,28 @@ class Swapper:
     admin: dict[str, str]
     made: int = 0
     spans: list[Span] = field(default_factory=list)
+    ready: list[bytes] = field(default_factory=list)
+
+    def prepare(self, count: int) -> None:
+        """Put the files of so many versions there: to copy and sync them is not part of a swap."""
+        path = self.models / manifest.MANIFEST
+        now = path.read_bytes()
+        for file in self.models.glob("iac-*.onnx"):
+            if file.name != manifest.read(self.models).row("iac")["file"]:
+                file.unlink()
+        for _ in range(count):
+            self.made += 1
+            before = manifest.read(self.models).current["iac"]
+            add_version(self.models, str(self.made), current=True)
+            manifest.write(self.models, manifest.read(self.models).without("iac", before))
+            self.ready.append(path.read_bytes())
+        path.write_bytes(now)
 
     def swap(self, http: httpx.Client) -> None:
         """One more version, the one before it gone."""
-        self.made += 1
-        before = manifest.read(self.models).current["iac"]
-        add_version(self.models, f"{self.made}", current=True)
-        models.drop(self.models, "iac", before)
+        fresh = self.models / "fresh"
+        fresh.write_bytes(self.ready.pop(0))
+        fresh.replace(self.models / manifest.MANIFEST)
         started = time.perf_counter()
         reply = http.post("/v1/models/reload", headers=self.admin)
         self.spans.append((started, time.perf_counter()))
@@ -68,22 +83,29 @@ class Swapper:
 
 
 @contextmanager
-def swapping(swapper: Swapper, url: str) -> Iterator[None]:
-    """Swaps in a thread of its own, one after the other."""
-    over = threading.Event()
-
-    def work() -> None:
-        with httpx.Client(base_url=url) as http:
-            while not over.wait(PAUSE_S):
-                swapper.swap(http)
-
-    thread = threading.Thread(target=work)
-    thread.start()
+def swapping(swapper: Swapper, url: str) -> Iterator[list[Span]]:
+    """Swaps in a process of its own, one after the other; when they were, once it is over."""
+    swapper.prepare(int(BLOCK_S / PAUSE_S))
+    spawn = multiprocessing.get_context("spawn")
+    over, told = spawn.Event(), spawn.Queue()
+    process = spawn.Process(target=_swap_until, args=(swapper, url, over, told))
+    process.start()
+    spans: list[Span] = told.get()  # the first, empty: it has started
     try:
-        yield
+        yield spans
     finally:
         over.set()
-        thread.join()
+        spans.extend(told.get())
+        process.join()
+        swapper.ready.clear()
+
+
+def _swap_until(swapper: Swapper, url: str, over: Any, told: Any) -> None:
+    told.put([])
+    with httpx.Client(base_url=url) as http:
+        while not over.wait(PAUSE_S) and swapper.ready:
+            swapper.swap(http)
+    told.put(swapper.spans)
 
 
 def stepping(client: Client, supply: Iterator[Any], block: int) -> list[Span]:
@@ -121,15 +143,15 @@ def compared(client: Client, swapper: Swapper, url: str) -> dict[str, Any]:
     """Steady blocks and blocks with swaps in turn."""
     supply = days(7, N)
     stepping(client, supply, -1)  # warms everything
-    steady, during = list[list[Span]](), list[list[Span]]()
+    steady, during, every_swap = list[list[Span]](), list[list[Span]](), list[Span]()
     for block in range(BLOCKS):
         if block % 2 == 0:
             steady.append(stepping(client, supply, block))
             continue
-        before = len(swapper.spans)
-        with swapping(swapper, url):
+        with swapping(swapper, url) as swaps:
             spans = stepping(client, supply, block)
-        during.append(overlapping(spans, swapper.spans[before:]))
+        during.append(overlapping(spans, swaps))
+        every_swap += swaps
     ratios = sorted(p99_ms(b) / p99_ms(a) for a, b in zip(steady, during, strict=True))
     every = [span for block in steady for span in block]
     each = [span for block in during for span in block]
@@ -140,8 +162,8 @@ def compared(client: Client, swapper: Swapper, url: str) -> dict[str, Any]:
             "p50_ms": _p50_ms(every),
             "p99_ms": round(p99_ms(every), 3),
         },
-        "during_swaps": {"swaps": len(swapper.spans), **_latency(each)},
-        "reload_p50_ms": _p50_ms(swapper.spans),
+        "during_swaps": {"swaps": len(every_swap), **_latency(each)},
+        "reload_p50_ms": _p50_ms(every_swap),
         "p99_ratio": round(p99_ms(each) / p99_ms(every), 3),
         "p99_ratio_blocks": [round(ratio, 3) for ratio in ratios],
     }
@@ -160,10 +182,11 @@ def growth(swapper: Swapper, url: str, pid: int, reloads: int) -> dict[str, Any]
     """Resident memory after each tenth of ``reloads``, in MB."""
     held_mb = [resident_mb(pid)]
     with httpx.Client(base_url=url) as http:
-        for done in range(1, reloads + 1):
-            swapper.swap(http)
-            if done % (reloads // 10) == 0:
-                held_mb.append(resident_mb(pid))
+        for _ in range(10):
+            swapper.prepare(reloads // 10)
+            while swapper.ready:
+                swapper.swap(http)
+            held_mb.append(resident_mb(pid))
     half = held_mb[len(held_mb) // 2 :]
     slope = float(np.polyfit(range(len(half)), half, 1)[0]) * 10 / reloads * 1_000
     return {"reloads": reloads, "resident_mb": held_mb, "growth_kb_per_reload": round(slope, 2)}
