@@ -31,6 +31,8 @@ from training.scores import (
 )
 from training.studies import REFERENCES, STUDIES, Cell
 
+WITH_DIFFERENCES = ("table", "long", "ablations", "rounds", "messages", "scale", "generators")
+"""Studies whose methods are compared day by day."""
 COMPARED = ("eg_bp", "toc_pct", "slippage_bp", "log_gain_bp")
 KEPT = (
     "study", "arena", "market", "window", "test", "method", "title", "rounds", "seed", "days",
@@ -237,7 +239,7 @@ def main(config: ReportConfig) -> Path:
             continue  # nothing, or nothing but runs that it shares with the studies before
         shown.update(row.path for row in rows)
         found = summaries(rows)
-        if study.name in ("table", "long", "ablations", "rounds", "messages"):
+        if study.name in WITH_DIFFERENCES:
             compared += comparisons(rows)
         _write(
             folder / ("methods.json" if study.name == "table" else f"{study.name}.json"),
