@@ -185,7 +185,8 @@ def _amend_window(draft: Draft, order: int, amend: Amend) -> None:
         columns["start_step"][order] = max(amend.start_step, day.step + 1)
     if amend.end_step is not None:
         columns["end_step"][order] = amend.end_step
-    first = max(int(columns["start_step"][order]), day.step)
+    # to end with a step that is decided would skip the forced end: that is what cancel is for
+    first = max(int(columns["start_step"][order]), day.step + (amend.end_step is not None))
     end, last = int(columns["end_step"][order]), day.rules.steps
     if not first <= end <= last:
         draft.refuse(Refusal.BAD_WINDOW, order, end, first if end < first else last)

@@ -279,4 +279,8 @@ def _changed() -> Problem:
 
 def unavailable(error: StoreUnavailable) -> Problem:
     """The problem of a store that does not answer."""
-    return Problem(Code.STORE_UNAVAILABLE, "repeat the request; it is carried out at most once")
+    return Problem(
+        Code.STORE_UNAVAILABLE,
+        "repeat the request: a command is carried out at most once, and a trading state holds "
+        "already where it could be set",
+    )

@@ -110,11 +110,12 @@ def _current(
 ) -> str:
     """The version of a name that is current; a single one need not be named."""
     versions = [version for each, version in rows if each == name]
+    others = " | ".join(versions)
     named = current.get(name, versions[0] if len(versions) == 1 else None)
     if named not in versions:
         raise ModelRefused(
             f"{path} does not say which version of {name!r} is current: "
-            f"python -m service.models use {name} {versions[-1]}"
+            f"python -m service.models use {name} ({others})"
         )
     return str(named)
 

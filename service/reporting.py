@@ -122,7 +122,7 @@ def _shortfall_reasons(live: LiveDay, shortfall: np.ndarray) -> list[str | None]
             reasons.append(None)
         elif canceled[i]:
             reasons.append(Reason.CANCELED)
-        elif day.working[i]:
+        elif day.working[i] >= short:  # all of it was sent
             reasons.append(Reason.WORKING_AT_CLOSE)
         elif live.blocked[i]:
             reasons.append(REASONS[live.blocked[i] - 1])

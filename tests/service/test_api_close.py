@@ -179,6 +179,15 @@ def test_shares_that_still_work_are_named(api: Api) -> None:
     assert (found["shortfall_qty"], found["shortfall_reason"]) == (1, "WORKING_AT_CLOSE")
 
 
+def test_what_kept_the_rest_back_is_named_beside_shares_that_work(api: Api) -> None:
+    api.open(day(order("A", "BUY", 1_000), steps=2))
+    api.step(1, step(1, bars(("SA",))))  # 500 at the market, for ever
+    api.instruct("i", pause=["A"])
+    api.step(2, step(2, bars(("SA",))))
+    found = row(closed(api, {}), "A")
+    assert (found["shortfall_qty"], found["shortfall_reason"]) == (1_000, "PAUSED")
+
+
 def test_shares_that_were_sent_and_not_filled_are_named(api: Api) -> None:
     api.open(day(order("A", "BUY", 100)))
     found = play(api, fill("e", "A", 60), end("c", "A"))
