@@ -23,12 +23,12 @@ from pydantic import (
     GetJsonSchemaHandler,
 )
 
-from service.atoms import Auction
+from service.atoms import Auction, Completion
 from service.core import reasons as core
 from service.core.alarms import AlarmCode
 from service.core.day import Status, Trading
 from service.errors import Code
-from service.wire import Step
+from service.wire import LimitFields, Step
 
 Side = Literal["BUY", "SELL"]
 
@@ -111,6 +111,14 @@ class OrderTerms(Orders):
     limit_px: list[float | None]
     start_step: list[int]
     end_step: list[int]
+    urgency_pct: list[int]
+    completion: list[Completion]
+    participation_ppm_min: list[int | None]
+    participation_ppm_max: list[int | None]
+    would_px: list[float | None]
+    would_ppm: list[int]
+    min_qty: list[int]
+    auction: list[Auction]
 
 
 class Reason(Answered):
@@ -184,6 +192,8 @@ class Day(Answered):
     policy: str
     model: Model
     fills: Literal["reported", "paper"]
+    limits: LimitFields
+    holdings: dict[str, int] | None
     step: int
     steps: int
     next_step: int | None

@@ -132,6 +132,9 @@ class Store(Protocol):
     async def set_state(self, scope: str, state: str) -> None:
         """Set the trading state of a client, of a day (client/day), or of everyone (`*`)."""
 
+    async def state(self, scope: str) -> str:
+        """The state that was set for ``scope`` itself, ACTIVE where none was."""
+
     async def pins(self) -> Mapping[str, int]:
         """How many open days there are by model (name@version)."""
 

@@ -92,6 +92,10 @@ class MeasuredStore:
         self._meters.state_changes.labels(_reach(scope), state).inc()
         self._told(scope, state)
 
+    async def state(self, scope: str) -> str:
+        with self._call("state"):
+            return await self._store.state(scope)
+
     async def pins(self) -> Mapping[str, int]:
         with self._call("pins"):
             return await self._store.pins()

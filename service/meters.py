@@ -35,7 +35,7 @@ from service.errors import Code
 
 METRICS_TYPE = CONTENT_TYPE_LATEST
 BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-CALLS = ("load", "commit", "set_state", "pins", "ping", "durability_problems", "figures")
+CALLS = ("load", "commit", "set_state", "state", "pins", "ping", "durability_problems", "figures")
 OUTCOMES = ("committed", "replayed", "conflict", "stale", "state_moved")
 SCOPES = ("day", "client", "service")
 COMMANDS = ("open", "step", "exec", "instruct", "close")

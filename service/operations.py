@@ -212,6 +212,25 @@ OPERATIONS = {
         body=wire.TradingState,
         reply=State,
     ),
+    "day_state": Operation(
+        tag="trading state",
+        summary="The state that was set for a day",
+        scope=Scope.OBSERVE,
+        reply=State,
+        codes=(Code.DAY_NOT_FOUND,),
+    ),
+    "state": Operation(
+        tag="trading state",
+        summary="The state that was set for all days of the caller",
+        scope=Scope.OBSERVE,
+        reply=State,
+    ),
+    "service_state": Operation(
+        tag="trading state",
+        summary="The state that was set for all clients' days",
+        scope=Scope.OBSERVE,
+        reply=State,
+    ),
     "models": Operation(
         tag="models",
         summary="What decides now",

@@ -90,6 +90,15 @@ class Records:
         ]
         return Answer(render.dump({"day_id": day_id, "client": client, "commands": commands}))
 
+    async def day_state(self, client: str, day_id: str) -> Answer:
+        """The trading state that was set for a day itself."""
+        opened(await self._store.load(client, checked(day_id), ()))
+        return await self.state(f"{client}/{day_id}")
+
+    async def state(self, scope: str) -> Answer:
+        """The trading state that was set for a client, a day (client/day), or everyone (*)."""
+        return Answer(render.dump({"state": await self._store.state(scope)}))
+
     async def _all(self, client: str, day_id: str, names: Sequence[str]) -> list[bytes]:
         """The values of fields that are there, in the order of ``names``."""
         found: dict[str, bytes] = {}

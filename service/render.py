@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from service import worked
 from service.atoms import AUCTIONS
 from service.calendar import from_us
 from service.core.alarms import Alarm, AlarmCode
@@ -26,9 +27,8 @@ from service.live import LiveDay
 from service.shadow import Shadow
 from service.tally import REASONS
 
-_PRICED = frozenset(
-    {Reason.LIMIT_PRICE, Reason.WOULD_PRICE, Reason.COLLAR_CLOSE, Reason.COLLAR_ARRIVAL}
-)
+_COLLARS = {Reason.COLLAR_CLOSE, Reason.COLLAR_ARRIVAL}
+_PRICED = frozenset({Reason.LIMIT_PRICE, Reason.WOULD_PRICE, *_COLLARS})
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
 
 Json = dict[str, Any]
@@ -52,6 +52,7 @@ def state(live: LiveDay, trading: Trading, shadows: Sequence[Shadow]) -> Json:
         "policy": terms.policy,
         "model": terms.model,
         "fills": terms.fills,
+        **worked.bounds(live),
         "step": day.step,
         "steps": day.rules.steps,
         "next_step": _next_step(day),
@@ -260,6 +261,7 @@ def _order_terms(live: LiveDay, at: np.ndarray) -> Json:
         "limit_px": np.where(orders.limit_px[at] > 0, orders.limit_px[at] / PRICE_SCALE, np.nan),
         "start_step": orders.start_step[at],
         "end_step": orders.end_step[at],
+        **worked.style_columns(orders, at),
     }
 
 

@@ -92,6 +92,27 @@ async def log(request: Request, day_id: str) -> Response:
     return Response(log_as(answer.body, kind), media_type=MEDIA_TYPES[kind])
 
 
+@router.get("/days/{day_id}/state")
+async def day_state(request: Request, day_id: str) -> Response:
+    """The trading state that was set for one day; the strictest of the three holds."""
+    client = await _client(request, Scope.OBSERVE)
+    return _answer(await _records(request).day_state(client.name, day_id))
+
+
+@router.get("/state")
+async def state(request: Request) -> Response:
+    """The trading state that was set for all of the caller's days."""
+    client = await _client(request, Scope.OBSERVE)
+    return _answer(await _records(request).state(client.name))
+
+
+@router.get("/service/state")
+async def service_state(request: Request) -> Response:
+    """The trading state that was set for every client's days."""
+    await _client(request, Scope.OBSERVE)
+    return _answer(await _records(request).state(GLOBAL_SCOPE))
+
+
 @router.put("/days/{day_id}/state")
 async def set_day_state(request: Request, day_id: str) -> Response:
     """Set the trading state of one day: ACTIVE, REDUCING or HALTED."""

@@ -23,6 +23,7 @@ from service.commits import (
     StoreRefused,
     StoreUnavailable,
     day_key,
+    strictest,
 )
 from service.durability import AWAY
 from service.roll import Roll
@@ -44,9 +45,6 @@ class WrongShards(Exception):
 
 class Shard(Store, Roll, Protocol):
     """A store that can be one of several."""
-
-    async def state(self, scope: str) -> str:
-        """The state that was set for ``scope`` itself, ACTIVE where none was."""
 
 
 def addresses(text: str) -> list[str]:
@@ -108,6 +106,15 @@ class ShardedStore:
         await self._all(lambda shard: shard.set_state(scope, state))
         if set(await self._all(lambda shard: shard.state(scope))) != {state}:
             raise StoreUnavailable("another trading state was set meanwhile: look, and repeat")
+
+    async def state(self, scope: str) -> str:
+        """The strictest that a shard has: a change that is not whole yet counts where it holds."""
+        client, _, day_id = scope.partition("/")
+        if not day_id:
+            return strictest(await self._all(lambda shard: shard.state(scope)))
+        at = shard_of(client, day_id, len(self._shards))
+        with _named(at):
+            return await self._shards[at].state(scope)
 
     async def pins(self) -> Mapping[str, int]:
         """Over all shards, all of which must answer: a model may go once no day needs it."""

@@ -210,6 +210,10 @@ class _TracedStore:
         with self._call("set_state"):
             await self._store.set_state(scope, state)
 
+    async def state(self, scope: str) -> str:
+        with self._call("state"):
+            return await self._store.state(scope)
+
     async def pins(self) -> Mapping[str, int]:
         with self._call("pins"):
             return await self._store.pins()

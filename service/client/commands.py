@@ -119,6 +119,11 @@ def report(day_id: str) -> Command[reports.Report]:
     return Command("GET", f"{_day(day_id)}/report", reports.Report)
 
 
+def log(day_id: str) -> Command[reports.Log]:
+    """GET /v1/days/{day_id}/log."""
+    return Command("GET", f"{_day(day_id)}/log", reports.Log)
+
+
 def set_day_state(day_id: str, state: str) -> Command[replies.State]:
     """PUT /v1/days/{day_id}/state."""
     return _state(f"{_day(day_id)}/state", state)
@@ -132,6 +137,21 @@ def set_state(state: str) -> Command[replies.State]:
 def set_service_state(state: str) -> Command[replies.State]:
     """PUT /v1/service/state."""
     return _state("/v1/service/state", state)
+
+
+def day_state(day_id: str) -> Command[replies.State]:
+    """GET /v1/days/{day_id}/state."""
+    return Command("GET", f"{_day(day_id)}/state", replies.State)
+
+
+def state() -> Command[replies.State]:
+    """GET /v1/state."""
+    return Command("GET", "/v1/state", replies.State)
+
+
+def service_state() -> Command[replies.State]:
+    """GET /v1/service/state."""
+    return Command("GET", "/v1/service/state", replies.State)
 
 
 def models() -> Command[reports.Models]:

@@ -116,6 +116,10 @@ class Concord:
         """The report of a closed day again; NotFound before the close."""
         return self.send(commands.report(day_id))
 
+    def log(self, day_id: str) -> reports.Log:
+        """Every command of a day with its bytes: keep ``raw`` as the desk's record."""
+        return self.send(commands.log(day_id))
+
     def set_day_state(self, day_id: str, state: str) -> replies.State:
         """ACTIVE, REDUCING or HALTED for one day (scope halt); repeated as :meth:`set_state`."""
         return self.send(commands.set_day_state(day_id, state))
@@ -131,6 +135,18 @@ class Concord:
     def set_service_state(self, state: str) -> replies.State:
         """The same for every client (scope admin)."""
         return self.send(commands.set_service_state(state))
+
+    def day_state(self, day_id: str) -> replies.State:
+        """The trading state set for a day itself; ``day`` tells the strictest that holds."""
+        return self.send(commands.day_state(day_id))
+
+    def state(self) -> replies.State:
+        """The one that was set for all days of this client."""
+        return self.send(commands.state())
+
+    def service_state(self) -> replies.State:
+        """The one that was set for every client."""
+        return self.send(commands.service_state())
 
     def models(self) -> reports.Models:
         """What decides: every version that is loaded."""
@@ -216,6 +232,9 @@ class AsyncConcord:
     async def report(self, day_id: str) -> reports.Report:
         return await self.send(commands.report(day_id))
 
+    async def log(self, day_id: str) -> reports.Log:
+        return await self.send(commands.log(day_id))
+
     async def set_day_state(self, day_id: str, state: str) -> replies.State:
         return await self.send(commands.set_day_state(day_id, state))
 
@@ -224,6 +243,15 @@ class AsyncConcord:
 
     async def set_service_state(self, state: str) -> replies.State:
         return await self.send(commands.set_service_state(state))
+
+    async def day_state(self, day_id: str) -> replies.State:
+        return await self.send(commands.day_state(day_id))
+
+    async def state(self) -> replies.State:
+        return await self.send(commands.state())
+
+    async def service_state(self) -> replies.State:
+        return await self.send(commands.service_state())
 
     async def models(self) -> reports.Models:
         return await self.send(commands.models())

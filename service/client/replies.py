@@ -89,6 +89,14 @@ class OrderTerms(Orders):
     limit_px: list[float | None] = field(default_factory=list)
     start_step: list[int] = field(default_factory=list)
     end_step: list[int] = field(default_factory=list)
+    urgency_pct: list[int] = field(default_factory=list)
+    completion: list[str] = field(default_factory=list)
+    participation_ppm_min: list[int | None] = field(default_factory=list)
+    participation_ppm_max: list[int | None] = field(default_factory=list)
+    would_px: list[float | None] = field(default_factory=list)
+    would_ppm: list[int] = field(default_factory=list)
+    min_qty: list[int] = field(default_factory=list)
+    auction: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +160,8 @@ class Day(Reply):
     alarms: int
     orders: OrderTerms
     children: list[WorkingChild]
+    limits: dict[str, int | None] = field(default_factory=dict)
+    holdings: dict[str, int] | None = None
     shadows: list[Shadow] = field(default_factory=list)
 
 

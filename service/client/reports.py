@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from service.client.replies import Alarm, Cash, Orders, Reply, Shadow
+from service.client.replies import Alarm, Cash, Json, Orders, Reply, Shadow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,3 +96,12 @@ class Models(Reply):
 
     models: list[HeldModel]
     changed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log(Reply):
+    """Every command of a day in its order; ``raw`` is what ``service.replay`` takes as a file."""
+
+    day_id: str
+    client: str
+    commands: list[Json]

@@ -66,6 +66,8 @@ def test_states(connect: Line) -> None:
     connect().set_day_state("d", "HALTED")
     assert connect().day("d").trading == "HALTED"
     assert connect(key=ADMIN).set_service_state("REDUCING").json == {"state": "REDUCING"}
+    found = (connect().day_state("d"), connect().state(), connect().service_state())
+    assert [each.state for each in found] == ["HALTED", "ACTIVE", "REDUCING"]
 
 
 def test_probes(connect: Line) -> None:
@@ -185,6 +187,7 @@ def test_every_field_of_an_answer_has_its_place(api: Api) -> None:
     told: list[replies.Reply] = [concord.open_day("d", **day(policy="talking"))]
     told += [concord.step("d", 1, **step(1)), concord.decision("d", 1), concord.day("d")]
     told += [concord.executions("d", [fill("x", "A/1", 250, px=99.0)])]
-    told += [concord.instructions("d", "i", pause=["A"]), concord.close("d")]
+    told += [concord.instructions("d", "i", pause=["A"]), concord.close("d"), concord.log("d")]
+    assert concord.log("d").commands[0]["command"] == "open"
     unread = [name for r in told for name in _unread(r, r.json, type(r).__name__)]
     assert unread == []

@@ -193,6 +193,9 @@ def _states(story: Story) -> None:
     story.tell("set_state", "halted", "Stop", put, "/v1/state", {"state": "HALTED"}, key=HALTER)
     assert story.api.trading("ACTIVE", key=HALTER).status == 200
     story.tell("set_service_state", "active", "Go on", put, path, ordinary, key=ADMIN)
+    story.tell("day_state", "set", "Of this day", "GET", f"{PATH}/state")
+    story.tell("state", "set", "Of this client", "GET", "/v1/state")
+    story.tell("service_state", "set", "Of everyone", "GET", "/v1/service/state")
     story.tell("models", "loaded", "What decides", "GET", "/v1/models")
     reload = ("POST", "/v1/models/reload")
     story.tell("reload_models", "same", "Nothing new", *reload, key=ADMIN)

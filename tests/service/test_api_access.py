@@ -47,6 +47,9 @@ CALLS: list[tuple[str, str, Any, str]] = [
     ("GET", "/v1/days/d/log", None, "observe"),
     ("PUT", "/v1/state", {"state": "ACTIVE"}, "halt"),
     ("PUT", "/v1/service/state", {"state": "ACTIVE"}, "admin"),
+    ("GET", "/v1/days/d/state", None, "observe"),
+    ("GET", "/v1/state", None, "observe"),
+    ("GET", "/v1/service/state", None, "observe"),
     ("GET", "/v1/models", None, "observe"),
     ("POST", "/v1/models/reload", None, "admin"),
 ]
@@ -360,7 +363,7 @@ def test_there_is_nothing_elsewhere(api: Api, path: str) -> None:
         ("GET", "/v1/days/d/close"),
         ("PUT", "/v1/days/d/steps/1"),
         ("OPTIONS", "/v1/days/d"),
-        ("GET", "/v1/state"),
+        ("POST", "/v1/state"),
         ("POST", "/livez"),
     ],
 )

@@ -234,3 +234,37 @@ def test_no_child_goes_nowhere_and_an_amend_changes_it(api: Api) -> None:
     assert row(api.step(2, step(2)).json, "A")["auction"] == "CLOSE"
     body["orders"]["auction"] = ["OPEN", "LUNCH"]
     assert_problem(api.open(body, "e"), 422, "BAD_FIELD")
+
+
+# read back
+
+
+def test_what_was_asked_is_read_back(api: Api) -> None:
+    asked = {
+        "limit_px": [11.0, None],
+        "urgency_pct": [-40, 0],
+        "completion": ["BEST_EFFORT", "MUST"],
+        "participation_ppm_min": [None, 1_000],
+        "participation_ppm_max": [200_000, None],
+        "would_px": [9.5, None],
+        "would_ppm": [300_000, 1_000_000],
+        "min_qty": [10, 0],
+        "auction": ["OPEN", "NONE"],
+    }
+    body = day(limits={"cash_floor_minor": 7, "collar_close_bp": 500}, holdings={"SB": 600})
+    body["orders"] |= asked
+    state = api.open(body).json
+    assert {name: state["orders"][name] for name in asked} == asked
+    told = {"cash_floor_minor": 7, "collar_close_bp": 500, "cash_buffer_bp": 100}
+    assert {name: state["limits"][name] for name in told} == told
+    assert state["limits"]["gross_notional_minor_max"] is None
+    assert state["holdings"] == {"SB": 600}
+    changed = api.instruct("i", amend=[{"cl_ord_id": "A", "min_qty": 20, "would_px": None}]).json
+    assert (changed["orders"]["min_qty"], changed["orders"]["would_px"]) == ([20], [None])
+
+
+def test_an_order_without_a_style_is_read_back_too(api: Api) -> None:
+    state = api.open(day()).json
+    assert state["orders"]["completion"] == ["MUST", "MUST"]
+    assert state["orders"]["would_ppm"] == [1_000_000, 1_000_000]
+    assert state["holdings"] is None

@@ -453,3 +453,18 @@ def test_first_starts_at_once_make_one_fleet(run: Callable[..., None]) -> None:
         assert second == first.replace(b" 0 ", b" 1 ")
 
     run(scenario)
+
+
+def test_a_state_is_read_as_the_strictest_that_a_shard_has() -> None:
+    shards = [c.MemoryStore(), c.MemoryStore()]
+    store = ShardedStore(shards)
+
+    async def scenario() -> None:
+        assert await store.state("desk") == "ACTIVE"
+        await shards[1].set_state("desk", "HALTED")  # a change that is not whole yet
+        assert await store.state("desk") == "HALTED"
+        await store.set_state("desk/d", "REDUCING")
+        assert await store.state("desk/d") == "REDUCING"
+        assert await store.state("*") == "ACTIVE"
+
+    asyncio.run(scenario())
