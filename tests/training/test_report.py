@@ -136,7 +136,10 @@ def test_notes_take_their_numbers_from_summaries(config: ReportConfig) -> None:
     (notes / "scale.md").write_text("{{table lab-tight commnet eg_bp}}")
     with pytest.raises(ValueError, match="fits 0 numbers"):
         main(config)
-    (notes / "scale.md").write_text("{{compare lab-tight iac-t tarmac eg_bp}}")
+    (notes / "scale.md").write_text(
+        "{{compare lab-tight iac-t-pathwise twap eg_bp test=lab-tight-n50}}"
+    )
+    (notes / "table.md").write_text("{{compare lab-tight iac-t tarmac eg_bp}}")
     text = main(config).read_text(encoding="utf-8")
     assert "{{" not in text
     assert "3.00 [3.00, 3.00] [" in text
