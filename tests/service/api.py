@@ -353,6 +353,17 @@ def order(cl_ord_id: str, side: str, order_qty: int, symbol: str = "", **more: A
     }
 
 
+PLAIN: Json = {
+    "urgency_pct": 0,
+    "completion": "MUST",
+    "participation_ppm_min": None,
+    "participation_ppm_max": None,
+    "would_px": None,
+    "would_ppm": 1_000_000,
+    "min_qty": 0,
+    "auction": "NONE",
+}
+"""How an order is answered to be worked when nothing was asked."""
 BUY_AND_SELL = (order("A", "BUY", 1_000), order("B", "SELL", 600))
 
 

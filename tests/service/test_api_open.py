@@ -10,6 +10,7 @@ from service.atoms import CASH_OPEN_MINOR_MAX, HOLDING_MAX, SYMBOLS_MAX
 from service.core.contract import LOT_MAX, N_MAX, STEPS_MAX
 from service.core.units import CASH_MINOR_MAX, PRICE_TICKS_MAX, QTY_MAX
 from tests.service.api import (
+    PLAIN,
     Api,
     Json,
     Reply,
@@ -59,7 +60,7 @@ def test_a_day_is_opened_and_says_what_it_understood(api: Api) -> None:
         "free_minor": 5,
         "min_cash_minor": 5,
     }
-    assert row(answer, "A") == {
+    assert row(answer, "A") == PLAIN | {
         "cl_ord_id": "A",
         "symbol": "SA",
         "side": "BUY",
