@@ -94,7 +94,6 @@ class Desk:
     async def step(self, client: str, day_id: str, n: int, raw: bytes) -> Answer:
         """Take decision ``n``."""
         body = read(Step, raw)
-        blind = without_executions(body)
 
         def plan(held: Held) -> Effect:
             live = there(held)
@@ -102,7 +101,8 @@ class Desk:
             effect = plans.step(day_id, live, n, body, held.known, trading, self._pinned(live))
 
             def carry(shadow: LiveDay) -> Effect:
-                return plans.step(day_id, shadow, n, blind, {}, trading, self._pinned(shadow))
+                heard = without_executions(body)
+                return plans.step(day_id, shadow, n, heard, {}, trading, self._pinned(shadow))
 
             return effect.beside(self._followed(held, carry), n)
 
@@ -127,13 +127,12 @@ class Desk:
     async def instruct(self, client: str, day_id: str, raw: bytes) -> Answer:
         """Change what is wanted of the orders of a day."""
         body = read(Instructions, raw)
-        blind = without_versions(body)
 
         def plan(held: Held) -> Effect:
             effect = plans.instruct(day_id, there(held), body)
 
             def carry(shadow: LiveDay) -> Effect:
-                return plans.instruct(day_id, shadow, blind)
+                return plans.instruct(day_id, shadow, without_versions(body))
 
             return effect.beside(self._followed(held, carry))
 
@@ -143,10 +142,9 @@ class Desk:
     async def close(self, client: str, day_id: str, raw: bytes) -> Answer:
         """Close a day and answer its report."""
         body = read(Close, raw)
-        blind = without_executions(body)
 
         def carry(shadow: LiveDay) -> Effect:
-            return plans.close_day(day_id, shadow, blind, {})
+            return plans.close_day(day_id, shadow, without_executions(body), {})
 
         def plan(held: Held) -> Effect:
             live, beside = there(held), self._followed(held, carry)

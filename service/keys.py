@@ -1,26 +1,26 @@
 """Making and revoking API keys: ``python -m service.keys make --client desk --scopes trade``.
 
-Imports auth and orjson. The service reads the file again within a second; a file is replaced whole
-or not at all, by one writer at a time. A client has at most two live keys: the one in use, and the
-one that replaces it.
+Imports auth, files and orjson. The service reads the file again within a second; a file is replaced
+whole or not at all, by one writer at a time. A client has at most two live keys: the one in use,
+and the one that replaces it.
 """
 
 from __future__ import annotations
 
 import argparse
-import fcntl
 import hashlib
 import os
 import secrets
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from service.auth import KeysRefused, Scope, load
+from service.files import locked, write_whole
 
 SECRET_BYTES = 32
 LIVE_KEYS_MAX = 2
@@ -98,15 +98,9 @@ def _held(keys_file: Path) -> dict[str, Any]:
     return held
 
 
-@contextmanager
-def _locked(keys_file: Path) -> Iterator[None]:
+def _locked(keys_file: Path) -> AbstractContextManager[None]:
     keys_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = os.open(keys_file.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
+    return locked(keys_file.parent)
 
 
 def _write(keys_file: Path, held: dict[str, Any]) -> None:
@@ -129,15 +123,8 @@ def _text(held: dict[str, Any]) -> bytes:
 
 def _write_private(path: Path, content: bytes) -> Path:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # whole or not there: half a keys file would keep every later start from serving
-    partial = path.with_name(f"{path.name}.partial")
-    partial.unlink(missing_ok=True)
-    handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    return partial.replace(path)
+    # half a keys file would keep every later start from serving
+    return write_whole(path, content, 0o600)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""The list of models that ships with them: read, checked, changed. Imports the core and stdlib.
+"""The list of models that ships with them: read, checked, changed. Imports files.
 
 ``manifest.json`` has a row for each version of each model and says which version of a name is
 ``current``: days that are opened get that one. Versions that are listed beside it can be opened by
@@ -7,17 +7,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
-import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+from service.files import write_whole
 
 MANIFEST = "manifest.json"
 MANIFEST_BYTES_MAX = 1_000_000
@@ -148,17 +146,6 @@ def read_bytes(path: Path, most: int) -> bytes:
     return data
 
 
-@contextmanager
-def changing(models_dir: Path) -> Iterator[None]:
-    """Nobody else changes the folder meanwhile: who reads in here writes what still holds."""
-    folder = os.open(models_dir, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)
-
-
 def write(models_dir: Path, manifest: Manifest) -> None:
     """Put ``manifest`` in the place of the one that is there, whole or not at all; raises
     ModelRefused for one that could not be read again."""
@@ -167,17 +154,3 @@ def write(models_dir: Path, manifest: Manifest) -> None:
     held = {"models": list(manifest.rows.values()), "current": dict(manifest.current)}
     text = json.dumps(held, indent=1, sort_keys=True) + "\n"
     write_whole(models_dir / MANIFEST, text.encode())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """A file that appears whole or not at all, whoever reads it meanwhile."""
-    fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")
-    try:
-        with fresh.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, path)
-    finally:
-        with suppress(FileNotFoundError):
-            fresh.unlink()

@@ -6,8 +6,9 @@ together, so that neither the desk nor the core knows that anybody looks.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -60,37 +61,27 @@ SPENT: ContextVar[Spent | None] = ContextVar("spent", default=None)
 """The account of the request that is being served; None outside of one."""
 
 
-class MeasuredStore:
-    """``store`` with its calls, errors and outcomes counted.
+class StoreAround(ABC):
+    """``store`` with something around each of its calls."""
 
-    ``told`` hears the scope and the state of every trading state that was set.
-    """
-
-    def __init__(self, store: Store, meters: StoreMeters, told: Callable[[str, str], None]) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._meters = meters
-        self._told = told
+
+    @abstractmethod
+    def _call(self, name: str) -> AbstractContextManager[object]:
+        """What is around a call of that name."""
 
     async def load(self, client: str, day_id: str, names: Sequence[str]) -> Loaded:
         with self._call("load"):
             return await self._store.load(client, day_id, names)
 
     async def commit(self, commit: Commit) -> Outcome:
-        started = perf_counter()
-        try:
-            with self._call("commit"):
-                outcome = await self._store.commit(commit)
-        finally:
-            if (spent := SPENT.get()) is not None:
-                spent.commit_s += perf_counter() - started
-        self._meters.outcomes.labels(outcome_name(outcome)).inc()
-        return outcome
+        with self._call("commit"):
+            return await self._store.commit(commit)
 
     async def set_state(self, scope: str, state: str) -> None:
         with self._call("set_state"):
             await self._store.set_state(scope, state)
-        self._meters.state_changes.labels(_reach(scope), state).inc()
-        self._told(scope, state)
 
     async def state(self, scope: str) -> str:
         with self._call("state"):
@@ -114,6 +105,33 @@ class MeasuredStore:
 
     async def close(self) -> None:
         await self._store.close()
+
+
+class MeasuredStore(StoreAround):
+    """``store`` with its calls, errors and outcomes counted.
+
+    ``told`` hears the scope and the state of every trading state that was set.
+    """
+
+    def __init__(self, store: Store, meters: StoreMeters, told: Callable[[str, str], None]) -> None:
+        super().__init__(store)
+        self._meters = meters
+        self._told = told
+
+    async def commit(self, commit: Commit) -> Outcome:
+        started = perf_counter()
+        try:
+            outcome = await super().commit(commit)
+        finally:
+            if (spent := SPENT.get()) is not None:
+                spent.commit_s += perf_counter() - started
+        self._meters.outcomes.labels(outcome_name(outcome)).inc()
+        return outcome
+
+    async def set_state(self, scope: str, state: str) -> None:
+        await super().set_state(scope, state)
+        self._meters.state_changes.labels(_reach(scope), state).inc()
+        self._told(scope, state)
 
     @contextmanager
     def _call(self, name: str) -> Iterator[None]:

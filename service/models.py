@@ -14,13 +14,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from service import manifest
+from service.files import locked
 from service.manifest import ModelRefused
 from service.onnx_policy import load_row
 
 
 def use(models_dir: Path, name: str, version: str) -> None:
     """Make a listed version current, if the service would take it; raises ModelRefused."""
-    with manifest.changing(models_dir):
+    with locked(models_dir):
         after = manifest.read(models_dir, using={name: version})
         load_row(models_dir, after.row(name, version))
         manifest.write(models_dir, after)
@@ -28,7 +29,7 @@ def use(models_dir: Path, name: str, version: str) -> None:
 
 def drop(models_dir: Path, name: str, version: str) -> None:
     """Take a version that is not current away, with its file; raises ModelRefused."""
-    with manifest.changing(models_dir):
+    with locked(models_dir):
         listed = manifest.read(models_dir)
         file = listed.row(name, version)["file"]
         left = listed.without(name, version)

@@ -1,8 +1,8 @@
 """Shadows of a day: other policies that decide the same steps on paper, for comparison only.
 
 Imports live, errors and orjson. A shadow is a whole day of its own with paper fills. It takes every
-command
-that its day takes and its children go nowhere; where it cannot follow it stops, and says why.
+command that its day takes and its children go nowhere; where it cannot follow it stops, and says
+why.
 """
 
 from __future__ import annotations
@@ -111,25 +111,29 @@ NOBODY = Followed((), ())
 
 def followed(shadows: Sequence[Shadow], carry: Callable[[LiveDay], Carried]) -> Followed:
     """``carry`` put to every shadow that has not stopped; none of them can fail the day itself."""
-    moved, replies, stops = list[Shadow](), list[bytes | None](), list[Stop]()
-    for shadow in shadows:
-        after = None if shadow.stopped else _carried(shadow, carry)
-        if isinstance(after, Stop):
-            stops.append(after)
-            moved.append(replace(shadow, stopped=after.code))
-        else:
-            moved.append(replace(shadow, live=after.live) if after else shadow)
-        replies.append(after.reply if after and not isinstance(after, Stop) else None)
-    return Followed(tuple(moved), tuple(replies), tuple(stops))
+    moved = [_follow(shadow, carry) for shadow in shadows]
+    return Followed(
+        tuple(shadow for shadow, _, _ in moved),
+        tuple(reply for _, reply, _ in moved),
+        tuple(stop for _, _, stop in moved if stop),
+    )
 
 
-def _carried(shadow: Shadow, carry: Callable[[LiveDay], Carried]) -> Carried | Stop:
+def _follow(
+    shadow: Shadow, carry: Callable[[LiveDay], Carried]
+) -> tuple[Shadow, bytes | None, Stop | None]:
+    """A shadow after a command, its reply, and its end if it came now."""
     policy = shadow.live.terms.policy
+    if shadow.stopped:
+        return shadow, None, None
     try:
-        return carry(shadow.live)
+        after = carry(shadow.live)
     except Problem as problem:
-        return Stop(policy, problem.code)
+        stop = Stop(policy, problem.code)
     except InvariantViolation as broken:
-        return Stop(policy, Code.LAW_BROKEN, broken)
+        stop = Stop(policy, Code.LAW_BROKEN, broken)
     except Exception as defect:  # whatever ails a shadow, its day goes on
-        return Stop(policy, Code.INTERNAL, defect)
+        stop = Stop(policy, Code.INTERNAL, defect)
+    else:
+        return replace(shadow, live=after.live), after.reply, None
+    return replace(shadow, stopped=stop.code), None, stop

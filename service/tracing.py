@@ -8,8 +8,8 @@ and outcomes, never a path as it was sent, a body, a key, a price or a volume.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -23,16 +23,18 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from service import __version__
-from service.commits import Commit, Loaded, Outcome, Store
+from service.commits import Commit, Outcome, Store
 from service.core.day import Day
 from service.core.observe import Observation
 from service.core.policy import Intent, Policy
-from service.measured import outcome_name
+from service.measured import StoreAround, outcome_name
 from service.telemetry import PROBES, Asgi, Message, Receive, Send, in_every_line, route_of
 
 EXPORT_S_MAX = 2.0
 """Longest time that one batch of spans may take to send, its repetitions included."""
 TRACES_PATH = "/v1/traces"
+_UNTRACED = frozenset({"ping", "durability_problems", "figures"})
+"""Calls of probes."""
 _METHODS = frozenset({"GET", "PUT", "POST", "DELETE", "HEAD", "OPTIONS", "PATCH"})
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -186,51 +188,26 @@ def _watching(send: Send, span: Span) -> Send:
     return watched
 
 
-class _TracedStore:
-    """A store with spans, where there is a request that they belong to."""
+class _TracedStore(StoreAround):
+    """A store with spans, but for what /readyz, /metrics and nobody's request ask it."""
 
     def __init__(self, store: Store, tracer: Tracer) -> None:
-        self._store = store
+        super().__init__(store)
         self._tracer = tracer
 
-    async def load(self, client: str, day_id: str, names: Sequence[str]) -> Loaded:
-        if not _has_request():
-            return await self._store.load(client, day_id, names)
-        with self._call("load"):
-            return await self._store.load(client, day_id, names)
-
     async def commit(self, commit: Commit) -> Outcome:
-        with self._call("commit") as span:
+        with self._span("commit") as span:
             outcome = await self._store.commit(commit)
             span.set_attribute("concord.command", commit.command.partition(":")[0])
             span.set_attribute("concord.outcome", outcome_name(outcome))
             return outcome
 
-    async def set_state(self, scope: str, state: str) -> None:
-        with self._call("set_state"):
-            await self._store.set_state(scope, state)
+    def _call(self, name: str) -> AbstractContextManager[object]:
+        if name in _UNTRACED or (name == "load" and not _has_request()):
+            return nullcontext()
+        return self._span(name)
 
-    async def state(self, scope: str) -> str:
-        with self._call("state"):
-            return await self._store.state(scope)
-
-    async def pins(self) -> Mapping[str, int]:
-        with self._call("pins"):
-            return await self._store.pins()
-
-    async def ping(self) -> None:
-        await self._store.ping()
-
-    async def durability_problems(self) -> list[str]:
-        return await self._store.durability_problems()
-
-    async def figures(self) -> Mapping[str, int]:
-        return await self._store.figures()
-
-    async def close(self) -> None:
-        await self._store.close()
-
-    def _call(self, name: str) -> AbstractContextManager[Span]:
+    def _span(self, name: str) -> AbstractContextManager[Span]:
         known = {"db.system.name": "redis", "db.operation.name": name}
         return _span(self._tracer, f"store {name}", SpanKind.CLIENT, known)
 

@@ -27,7 +27,8 @@ import torch
 from service.core.contract import FEATURES, N_MAX, fingerprint
 from service.core.observe import observe
 from service.core.policy import grid_wish
-from service.manifest import MANIFEST, Manifest, Row, changing, read, write, write_whole
+from service.files import locked, write_whole
+from service.manifest import MANIFEST, Manifest, Row, read, write
 from service.onnx_policy import INPUT, OUTPUTS, ModelRefused, OnnxPolicy, load
 from service.play.sample import SampleMarket
 from training.episodes import BasketConfig, draw, take_day
@@ -212,7 +213,7 @@ def _golden(network: Network) -> dict[str, Any]:
 
 def _write(folder: Path, row: Row, data: bytes) -> None:
     """Model first, then the manifest that vouches for it; each appears whole or not at all."""
-    with changing(folder):
+    with locked(folder):
         listed = read(folder) if (folder / MANIFEST).is_file() else Manifest({}, {})
         left = _latest(listed.adding(row), row["name"])
         write_whole(folder / row["file"], data)

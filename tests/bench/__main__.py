@@ -13,23 +13,20 @@ import random
 import subprocess
 import sys
 import tempfile
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 
 from service.embedded import EmbeddedValkey
 from service.keys import bootstrap
 from tests.bench.machine import machine
 from tests.bench.stages import stages_us
-from tests.bench.traffic import STEPS, BenchDay, Client, days
+from tests.bench.traffic import STEPS, BenchDay, Client, days, wait_until_up
 
 SIZES = (10, 50, 200, 1000)
 BLOCKS = 5
-START_S_MAX = 60.0
 PORTS = {"service": 8931, "service_durable": 8932, "noop": 8933, "noop_durable": 8934}
 RESULT = Path("docs/results/bench.json")
 
@@ -67,7 +64,7 @@ def start(folder: Path, stack: ExitStack) -> dict[str, Client]:
     _spawn(stack, "noop_durable", "durable", safe.url, "always", keys)
     clients = {}
     for name, port in PORTS.items():
-        _wait(port)
+        wait_until_up(port)
         clients[name] = Client(port, token)
         stack.callback(clients[name].close)
     return clients
@@ -78,18 +75,6 @@ def _spawn(stack: ExitStack, name: str, kind: str, url: str, fsync: str, keys: P
     process = subprocess.Popen([*command, kind, str(PORTS[name]), url, fsync, str(keys)])
     stack.callback(process.wait)
     stack.callback(process.terminate)
-
-
-def _wait(port: int) -> None:
-    until = time.monotonic() + START_S_MAX
-    while True:
-        try:
-            httpx.get(f"http://127.0.0.1:{port}/livez")
-            return
-        except httpx.TransportError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.1)
 
 
 def steps(clients: dict[str, Client], days_per_block: int) -> dict[str, Any]:

@@ -27,7 +27,7 @@ import numpy as np
 import redis
 
 from service.embedded import EmbeddedValkey
-from tests.bench.__main__ import machine
+from tests.bench.machine import machine
 from tests.bench.traffic import STEPS, BenchDay, Client, bench_day
 from tests.fleet.workers import TRADER, Worker, write_keys
 

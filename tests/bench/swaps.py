@@ -29,7 +29,7 @@ from service import keys, manifest
 from service.auth import Scope
 from service.embedded import EmbeddedValkey
 from tests.bench.machine import machine
-from tests.bench.traffic import Client, days
+from tests.bench.traffic import Client, days, wait_until_up
 from tests.service.versions import add_version
 
 PORT = 8941
@@ -40,7 +40,6 @@ PAUSE_S = 0.2
 """Between two swaps."""
 RELOADS = 1_000
 RESULT = Path("docs/results/swaps.json")
-START_S_MAX = 60.0
 
 Span = tuple[float, float]
 
@@ -248,20 +247,8 @@ def serve(folder: Path, stack: ExitStack, port: int, retire_s: float) -> Served:
     stack.callback(process.wait)
     stack.callback(process.terminate)
     url = f"http://127.0.0.1:{port}"
-    _wait(url)
+    wait_until_up(port)
     return Served(url, port, process.pid, trade, Swapper(models, admin))
-
-
-def _wait(url: str) -> None:
-    until = time.monotonic() + START_S_MAX
-    while True:
-        try:
-            httpx.get(f"{url}/livez")
-            return
-        except httpx.TransportError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.1)
 
 
 if __name__ == "__main__":

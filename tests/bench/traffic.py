@@ -8,10 +8,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import httpx
 import numpy as np
 
 STEPS = 13
 START_HOUR = 9
+START_S_MAX = 60.0
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,19 @@ class Client:
         if not chunk:
             raise ConnectionError("the server closed the connection")
         return chunk
+
+
+def wait_until_up(port: int) -> None:
+    """Wait for a server of this machine to answer anything."""
+    until = time.monotonic() + START_S_MAX
+    while True:
+        try:
+            httpx.get(f"http://127.0.0.1:{port}/livez")
+            return
+        except httpx.TransportError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.1)
 
 
 def days(seed: int, n: int) -> Iterator[BenchDay]:

@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from service.rack import Folder
 from service.replay import Entry, LogRefused, entries, replayed
 from tests.crash.nursery import ROOT
+from tests.crash.player import Findings
 from tests.fleet.traffic import Answer, Caller, Told
 from tests.service.api import row
-
-
-@dataclass
-class Findings:
-    """What must not have happened, by kind, with the first few examples."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    examples: list[str] = field(default_factory=list)
-
-    def add(self, kind: str, example: str) -> None:
-        """Note a finding."""
-        self.counts[kind] += 1
-        self.examples = [*self.examples, f"{kind}: {example}"[:600]][:20]
 
 
 @dataclass(frozen=True)

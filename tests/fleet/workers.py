@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from service import store as store_module
-from tests.crash.mutants import skip_seq_check
+from tests.crash.mutants import patch_script, skip_seq_check
 from tests.crash.nursery import ROOT, free_port, listens, own_environment
 
 TRADER, ADMIN = "desk.fleet", "chief.fleet"
@@ -35,10 +35,7 @@ def commit_blindly() -> None:
 
 def skip_state_check() -> None:
     """Commit what was decided before a halt, or on what this process remembers of the state."""
-    text = store_module._COMMIT_LUA
-    check = "if state ~= ARGV[5] then return {'STATE_MOVED', state} end\n"
-    assert check in text
-    store_module._COMMIT = store_module._hashed(text.replace(check, ""))
+    patch_script("if state ~= ARGV[5] then return {'STATE_MOVED', state} end\n", "")
 
 
 MUTANTS: dict[str, Callable[[], None]] = {

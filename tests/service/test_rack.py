@@ -18,6 +18,7 @@ from service import manifest, models, rack
 from service.commits import Commit, MemoryStore, StoreUnavailable
 from service.core.contract import fingerprint
 from service.core.policy import Intent, Policy
+from service.files import locked
 from service.manifest import MODELS_MAX, ModelRefused
 from service.rack import Folder, Installed, Models, Rack
 from tests.service.api import (
@@ -486,7 +487,7 @@ def test_nobody_changes_the_folder_at_once(folder: Path) -> None:
     """What training writes between the reading and the writing of `use` must not be lost."""
     version, done = add_version(folder, "other"), list[int]()
     command = ["--folder", str(folder), "use", "iac", version]
-    with manifest.changing(folder):
+    with locked(folder):
         waiting = threading.Thread(target=lambda: done.append(models.main(command)))
         waiting.start()
         time.sleep(0.1)
@@ -555,7 +556,7 @@ def test_a_manifest_appears_whole_or_not_at_all(folder: Path, monkeypatch: Any) 
     def fails(*_: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(manifest.os, "replace", fails)
+    monkeypatch.setattr(os, "replace", fails)
     with pytest.raises(OSError, match="no space"):
         manifest.write(folder, before)
     assert manifest.read(folder) == before
