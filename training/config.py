@@ -67,6 +67,9 @@ class PathwiseConfig:
     """Decoupled weight decay (AdamW), against learning few days by heart."""
     slope_norm_max: float = 10.0
     """Gradients (of bp) are clipped to this norm."""
+    slope_bp_max: float = 0.0
+    """Most that a whole target, or cash for all buys, may be worth in the slopes of one day (bp);
+    0: no bound. Usual slopes are below 1,000, those of a few days many times that."""
     risk_per_bp: float = 0.0
     """Risk aversion: a basket's day is worth x - risk x^2, with x what it earns in bp. It keeps
     baskets from exposing themselves to the market's move, which cash ties them to do."""

@@ -17,9 +17,14 @@ AGAINST_ALL = "twap-sync"
 
 
 def crossed(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    """Trained on all kinds of baskets, less trained on the kind that both are tested with."""
-    crossed = a["study"] == "generators" and a["method"] == b["method"] != AGAINST_ALL
-    return bool(crossed and a["arena"] == "sample-mixed" and b["arena"] == b["test"])
+    """One method, trained in two ways: on all kinds of baskets, less on the kind that both are
+    tested with; with bounded slopes, less without."""
+    if a["seed"] is None or a["method"] != b["method"]:
+        return False
+    if a["study"] == "generators":
+        return bool(a["arena"] == "sample-mixed" and b["arena"] == b["test"])
+    bounded = a["arena"] == f"{b['arena']}-bounded"
+    return bool(bounded and a["rounds"] == b["rounds"])
 
 
 def side_by_side(a: dict[str, Any], b: dict[str, Any]) -> bool:

@@ -24,7 +24,7 @@ from training.parallel import ALONE, Ranks
 from training.policy import Exchange, Network
 from training.rollout import as_numbers, averaged, can_act
 from training.simulator import RewardConfig, Step, begin, prepare
-from training.twin import features, live, open_twin
+from training.twin import Bounds, bounded, features, live, open_twin
 
 
 class Pathwise:
@@ -63,27 +63,36 @@ class Pathwise:
     def _step(
         self, batch: EpisodeBatch, reward: RewardConfig, temperature: float
     ) -> dict[str, Tensor]:
-        played = self.play(self.ranks.share(batch), reward, temperature)
-        days = len(batch.cash_minor)
-        bonus = self.config.pathwise.entropy_bp * temperature * played.entropy
+        days, options = len(batch.cash_minor), self.config.pathwise
+        slope_max = options.slope_bp_max / days if options.slope_bp_max else torch.inf
+        played = self.play(self.ranks.share(batch), reward, temperature, slope_max)
+        bonus = options.entropy_bp * temperature * played.entropy
         earned = BP * played.earned
-        worth = earned - self.config.pathwise.risk_per_bp * earned**2
+        worth = earned - options.risk_per_bp * earned**2
         loss = (played.model_error - (worth + bonus).sum()) / days
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.ranks.add_gradients(self.network.parameters())
-        limit = self.config.pathwise.slope_norm_max
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), limit)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), options.slope_norm_max)
         self.optimizer.step()
         shared = {name: self.ranks.total(value) for name, value in played.diagnostics.items()}
         return {name: value / self.ranks.world for name, value in shared.items()} | {
             "slope_norm": norm.detach()
         }
 
-    def play(self, batch: EpisodeBatch, reward: RewardConfig, noise: float = 1.0) -> Played:
-        """The days of ``batch`` with drawn actions, their randomness scaled by ``noise``."""
-        market, chooser = prepare(batch), _Drawn(self.generator, self.ranks, noise)
+    def play(
+        self,
+        batch: EpisodeBatch,
+        reward: RewardConfig,
+        noise: float = 1.0,
+        slope_max: float = torch.inf,
+    ) -> Played:
+        """The days of ``batch`` with drawn actions, their randomness scaled by ``noise``, and the
+        slopes of what an action, cash and rests are worth within ``slope_max`` (twin.Bounds)."""
+        market = prepare(batch)
         twin = open_twin(begin(batch, market), batch.orders.live)
+        bounds = Bounds(slope_max / twin.bought, slope_max / twin.orders)
+        chooser = _Drawn(self.generator, self.ranks, noise, bounds)
         earned, entropy, error = twin.cash * 0, twin.cash * 0, twin.cash.new_zeros(())
         steps, by_round = [], []
         for _ in range(batch.rules.steps):
@@ -93,6 +102,7 @@ class Pathwise:
             entropy = entropy + by_round[-1].mean(dim=-1)
             action = _attributed(exchange.actions, self.config.pathwise.slope_attribution)
             twin, gained, step = live(twin, action, market, reward)
+            bounds.keep(twin)
             earned = earned + gained
             error = error + self._model_error(seen, action, step)
             steps.append(step)
@@ -135,8 +145,10 @@ class _Drawn:
     1 draws as likely as the network says, 0 takes the likeliest, as serving does.
     """
 
-    def __init__(self, generator: torch.Generator, ranks: Ranks, noise: float) -> None:
-        self.generator, self.ranks, self.noise = generator, ranks, noise
+    def __init__(
+        self, generator: torch.Generator, ranks: Ranks, noise: float, bounds: Bounds
+    ) -> None:
+        self.generator, self.ranks, self.noise, self.bounds = generator, ranks, noise, bounds
 
     def __call__(self, k: int, logits: Tensor) -> Tensor:
         days = logits.shape[0] * self.ranks.world
@@ -145,7 +157,7 @@ class _Drawn:
         gumbel = -race[self.ranks.own(days)].clamp(min=1e-20).log()
         drawn = (logits.detach() + self.noise * gumbel).argmax(dim=-1)
         hard = nn.functional.one_hot(drawn, likely.shape[-1]).to(likely)
-        return hard + likely - likely.detach()
+        return bounded(hard + likely - likely.detach(), self.bounds.order[:, None, None])
 
 
 def _attributed(actions: Tensor, weight: float) -> Tensor:

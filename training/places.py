@@ -13,7 +13,8 @@ from training.lab import LABS
 from training.simulator import RewardConfig
 
 Measure = Literal["score", "critic"]
-LAB_ARENAS = ("lab-tight", "lab-tight-trend", "lab-tight-regimes", "lab-mild")
+TIGHT_ARENAS = ("lab-tight", "lab-tight-trend", "lab-tight-regimes")
+LAB_ARENAS = (*TIGHT_ARENAS, "lab-mild")
 FOLDERS = {
     "cn_ashare_15m_2025": 2,
     "nse_equity_5m_2023": 6,

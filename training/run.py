@@ -38,7 +38,11 @@ NOT_LEARNING = frozenset(
     "runs models name tensorboard checkpoint_every held_out_days threads device".split()
 )
 """Options that change nothing of what is learned; the rest identify a run."""
-ADDED = (("pathwise", "risk_per_bp", 0.0), ("network", "gate", 16))
+ADDED = (
+    ("pathwise", "risk_per_bp", 0.0),
+    ("network", "gate", 16),
+    ("pathwise", "slope_bp_max", 0.0),
+)
 """Options that came later, each with the value that means what was done before it came: with it
 runs keep the name that they had."""
 
@@ -162,7 +166,8 @@ def _iterate(
     broken = [name for name, value in found.items() if not math.isfinite(value)]
     if broken:
         raise Diverged(
-            f"{broken[0]} is not finite in iteration {progress.done + 1}; lower the step size"
+            f"{broken[0]} is not finite in iteration {progress.done + 1}; lower the step size, "
+            "or bound the slopes of pathwise learning with --slope-bp-max 1000"
         )
     progress.done += 1
     progress.agent_steps += batch.agent_steps

@@ -16,9 +16,9 @@ from typing import Literal, get_args
 
 from training.baskets import MIXED, BasketConfig, Kind
 from training.channels import NetworkConfig
-from training.config import PPOConfig, TrainConfig
+from training.config import PathwiseConfig, PPOConfig, TrainConfig
 from training.methods import METHODS, MethodName
-from training.places import FOLDERS, LAB_ARENAS, Budget, Trial, place, usual_test
+from training.places import FOLDERS, LAB_ARENAS, TIGHT_ARENAS, Budget, Trial, place, usual_test
 from training.rules import RULES
 
 Reference = Literal["planner", "informed", "clairvoyant"]
@@ -45,6 +45,8 @@ LONGER = 4
 """How many times as long it is trained in the study of that."""
 LONGER_SIGMA = 7e-4
 """What a conflict costs there: longer runs have fewer, so each may cost less (validation days)."""
+BOUNDED = PathwiseConfig(slope_bp_max=1_000.0)
+"""For many steps and many rounds, where slopes were seen to multiply until they said nothing."""
 SEEDS = tuple(range(1, 7))
 FEW_SEEDS = SEEDS[:3]
 SCALES = (5, 10, 20, 50, 100, 200)
@@ -140,11 +142,14 @@ def _table(budget: Budget, data: Path) -> list[Cell]:
 
 
 def _long(budget: Budget, data: Path) -> list[Cell]:
-    config, test = place("lab-tight", budget, data), usual_test("lab-tight", budget)
-    reward = dataclasses.replace(config.reward, sigma=LONGER_SIGMA)
-    made = dataclasses.replace(config, iterations=LONGER * config.iterations, reward=reward)
-    cells = fixed("long", "lab-tight", config, [test])
-    return cells + learned("long", f"lab-tight-x{LONGER}", made, [test], [BEST])
+    cells = []
+    for arena in TIGHT_ARENAS:
+        config, tests = place(arena, budget, data), [usual_test(arena, budget)]
+        reward = dataclasses.replace(config.reward, sigma=LONGER_SIGMA)
+        made = dataclasses.replace(config, iterations=LONGER * config.iterations, reward=reward)
+        cells += fixed("long", arena, config, tests)
+        cells += learned("long", f"{arena}-x{LONGER}", made, tests, [BEST, "tarmac-pathwise"])
+    return cells
 
 
 def _rounds(budget: Budget, data: Path) -> list[Cell]:
@@ -153,6 +158,10 @@ def _rounds(budget: Budget, data: Path) -> list[Cell]:
     for rounds in range(6):
         made = with_rounds(config, rounds)
         cells += learned("rounds", "lab-tight", made, [test], [BEST])
+    bounded = dataclasses.replace(config, pathwise=BOUNDED)
+    for rounds in (3, 5):
+        made = with_rounds(bounded, rounds)
+        cells += learned("rounds", "lab-tight-bounded", made, [test], [BEST])
     return cells
 
 
@@ -202,8 +211,9 @@ def _generators(budget: Budget, data: Path) -> list[Cell]:
 
 def _open(budget: Budget, data: Path) -> list[Cell]:
     sample, days, cells = place("sample", budget, data), budget.sample_test_days, []
-    for width in (3, 6, 12):
-        arena, config = f"sample-{width}bars", dataclasses.replace(sample, bars_per_step=width)
+    for width, slopes in ((3, BOUNDED), (6, sample.pathwise), (12, sample.pathwise)):
+        arena = f"sample-{width}bars"
+        config = dataclasses.replace(sample, bars_per_step=width, pathwise=slopes)
         cells += fixed("open", arena, config, [Trial(arena, days)])
         cells += learned("open", arena, config, [Trial(arena, days)], [BEST], FEW_SEEDS)
     for arena in ("lab-tight-regimes", "lab-mild"):

@@ -11,6 +11,7 @@ through), so what is played is what is served, in lots, with every limit.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,6 +44,32 @@ class Twin:
     cash: Tensor
     bought: Tensor
     orders: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The steepest slopes that a day may hand back: of one minor unit of ``cash`` and of the whole
+    target of one ``order``; ``[B]`` each.
+
+    Errors multiply from step to step and from round to round, and a few days in a hundred come to
+    slopes that no price move could pay for: they would drown all the others of a batch.
+    """
+
+    cash: Tensor
+    order: Tensor
+
+    def keep(self, twin: Twin) -> None:
+        """Bound the slopes that come back to ``twin`` from its later steps."""
+        bounded(twin.cash, self.cash)
+        bounded(twin.left, self.order[:, None])
+
+
+def bounded(value: Tensor, steepest: Tensor) -> Tensor:
+    """``value``, with the slope that comes back to it cut to plus or minus ``steepest``."""
+    if value.requires_grad:
+        hooked: Any = value.register_hook
+        hooked(lambda slope: slope.clamp(-steepest, steepest))
+    return value
 
 
 def open_twin(day: Day, live: Tensor) -> Twin:

@@ -21,7 +21,7 @@ from training.markets import generated
 from training.pathwise import Pathwise
 from training.policy import NetworkPolicy
 from training.simulator import RewardConfig, begin, play, prepare
-from training.twin import Twin, features, live, open_twin
+from training.twin import Bounds, Twin, bounded, features, live, open_twin
 
 from .small import episodes
 
@@ -141,3 +141,51 @@ def test_aversion_to_risk_takes_spread_out_of_what_days_earn() -> None:
         day = play(to_device(episodes(99, days=200, orders=(6, 6))), NetworkPolicy(learns.network))
         spread[risk] = float(torch.as_tensor(metrics.execution_gain_bp(day)).mean(dim=-1).std())
     assert spread[0.2] < 0.7 * spread[0.0], spread
+
+
+def test_a_bound_cuts_the_slope_that_comes_back_and_nothing_else() -> None:
+    value = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    held = bounded(value * 1.0, torch.tensor(5.0))
+    assert torch.equal(held, value)
+    (slope,) = torch.autograd.grad((held * torch.tensor([2.0, -50.0, torch.inf])).sum(), value)
+    assert slope.tolist() == [2.0, -5.0, 5.0]
+    assert bounded(torch.ones(2), torch.tensor(0.0)).tolist() == [1.0, 1.0]  # no slope: nothing
+
+
+def slope_of_the_open(bounds: Bounds | None) -> float:
+    """Steepest slope of what a day earns in what is left at its opening, of orders that answer a
+    little more left with a hundred times more wish, in every step."""
+    batch = batch_of(3, 50)
+    market, live_orders = prepare(batch), batch.orders.live
+    first = twin = open_twin(begin(batch, market), live_orders)
+    first.left.requires_grad_()
+    earned, quarter = torch.zeros(()), torch.tensor([-1.0, 1.0, 0.0, 0.0, 0.0])
+    for _ in range(batch.rules.steps):
+        wish = torch.nn.functional.one_hot(torch.zeros_like(batch.orders.side), 5).float()
+        steep = 100 * (twin.left - twin.left.detach())[..., None] * quarter
+        twin, gained, _ = live(twin, wish + steep, market, FREE)
+        if bounds is not None:
+            bounds.keep(twin)
+        earned = earned + gained.sum()
+    (slope,) = torch.autograd.grad(earned, first.left)
+    return float(slope.abs().max())
+
+
+def test_slopes_that_multiply_from_step_to_step_are_bounded() -> None:
+    """Nothing that is left can be worth more than prices move; unbounded slopes say otherwise."""
+    days = torch.ones(4)
+    assert slope_of_the_open(None) > 1.0  # more than the order's whole value
+    assert slope_of_the_open(Bounds(torch.inf * days, torch.inf * days)) == slope_of_the_open(None)
+    # the opening itself is not bounded: what comes back to it is multiplied once more
+    assert slope_of_the_open(Bounds(1e-6 * days, 1e-3 * days)) < 0.2
+
+
+def test_a_bound_that_nothing_reaches_changes_nothing() -> None:
+    norms = []
+    for slope_bp_max in (0.0, 1e30, 10.0):
+        config = TrainConfig(method="iac-t-pathwise", network=NetworkConfig(rounds=3, hidden=16))
+        options = replace(config.pathwise, slope_bp_max=slope_bp_max)
+        found = learner(replace(config, pathwise=options)).improve(batch_of(3, 1), 0)
+        norms.append(found["slope_norm"])
+    assert norms[0] == norms[1]
+    assert norms[2] < 0.5 * norms[0]
