@@ -39,23 +39,23 @@ def critic_errors(
     """Rank correlation by round, and calibration, of the finished run of ``config``.
 
     ``rank_correlation`` of Q itself; ``_added`` of what a round's intention adds to the one before
-    (the first: to V), which is what trains it. In units of the training reward.
+    (the first: to V), which is what trains it; ``_untrained`` what networks know that never
+    learned, since a branch sees the day's own prices. In units of the training reward.
     """
     batch = to_device(where.test(days).batches[0], config.device)
     market = prepare(batch)
-    player, day, rows = _restored(config, market), begin(batch, market), []
+    player, day, rows = _player(config, market, trained=True), begin(batch, market), []
+    critics = [player, _player(config, market, trained=False)]
     for _ in range(batch.rules.steps):
         intended = _intended(player, day)
-        rows.append(_compared(player, day, intended))
+        rows.append(_compared(critics, day, intended))
         day = player.live(day, intended[-1])[0].day
     # [K + 1, values]: V first, then Q of each round
-    known, came = (np.concatenate([row[at] for row in rows], axis=1) for at in (0, 1))
+    known, naive, came = (np.concatenate(part, axis=1) for part in zip(*rows, strict=True))
     record = {
         "q": config.ppo.q,
-        "rank_correlation": [_rank(q, g) for q, g in zip(known[1:], came[1:], strict=True)],
-        "rank_correlation_added": [
-            _rank(q, g) for q, g in zip(np.diff(known, axis=0), np.diff(came, axis=0), strict=True)
-        ],
+        **_ranks(known, came),
+        **{f"{name}_untrained": ranks for name, ranks in _ranks(naive, came).items()},
         "error_rms": [float(x) for x in np.sqrt(((known - came)[1:] ** 2).mean(axis=1))],
         "calibration": _calibration(known[1:].ravel(), came[1:].ravel()),
         "days": days,
@@ -63,12 +63,13 @@ def critic_errors(
     return record, {}
 
 
-def _restored(config: TrainConfig, market: Market) -> Player:
-    """The networks of a finished run as they were after its last iteration."""
-    saved = config.runs / identity(config) / "checkpoint.pt"
+def _player(config: TrainConfig, market: Market, *, trained: bool) -> Player:
+    """The networks of a finished run as they were after its last iteration, or before the first."""
     made: Any = learner(config)
-    state = torch.load(saved, map_location=config.device, weights_only=False)
-    made.load_state_dict(state["learner"])
+    if trained:
+        saved = config.runs / identity(config) / "checkpoint.pt"
+        state = torch.load(saved, map_location=config.device, weights_only=False)
+        made.load_state_dict(state["learner"])
     generator = torch.Generator(device=config.device).manual_seed(TEST_SEED)
     return Player(made.network.eval(), market, config, sampler(generator), made.action_value)
 
@@ -88,23 +89,37 @@ def _played_out(player: Player, day: Day, action: Tensor) -> Tensor:
     return total
 
 
-def _compared(player: Player, day: Day, intended: list[Tensor]) -> tuple[Floats, Floats]:
-    """V and all Q, and the returns that came, of orders that can act; ``[K + 1, values]`` each.
+def _compared(critics: list[Player], day: Day, intended: list[Tensor]) -> list[Floats]:
+    """V and all Q of each critic, then the returns that came when the first one played on, of
+    orders that can act; ``[K + 1, values]`` each.
 
     The return of V is that of an action drawn by the policy itself.
     """
-    acts, seen = can_act(day), observe(day)
-    guesses = [player.value(seen), *(player.q(day, seen, action) for action in intended)]
-    came = [torch.zeros_like(guesses[0]) for _ in guesses]
+    acts, seen, player = can_act(day), observe(day), critics[0]
+    guesses = [
+        [critic.value(seen), *(critic.q(day, seen, action) for action in intended)]
+        for critic in critics
+    ]
+    came = [torch.zeros_like(guess) for guess in guesses[0]]
     for _ in range(PLAYED_OUT):
         tried = [_intended(player, day)[-1], *intended]
         for at, action in enumerate(tried):
             came[at] = came[at] + _played_out(player, day, action) / PLAYED_OUT
-    return _picked(guesses, acts), _picked(came, acts)
+    return [*(_picked(guess, acts) for guess in guesses), _picked(came, acts)]
 
 
 def _picked(values: list[Tensor], chosen: Tensor) -> Floats:
     return np.stack([value[chosen].double().cpu().numpy() for value in values])
+
+
+def _ranks(known: Floats, came: Floats) -> dict[str, list[float]]:
+    """Rank correlations by round: of Q, and of what a round's intention adds."""
+    each = zip(known[1:], came[1:], strict=True)
+    added = zip(np.diff(known, axis=0), np.diff(came, axis=0), strict=True)
+    return {
+        "rank_correlation": [_rank(q, g) for q, g in each],
+        "rank_correlation_added": [_rank(q, g) for q, g in added],
+    }
 
 
 def _rank(known: Floats, came: Floats) -> float:

@@ -4,6 +4,7 @@
 
     {{table lab-tight iac-t eg_bp}}            a summary's mean, of a study, arena and method
     {{rounds lab-tight iac-t eg_bp k=0}}       where K or the test must be told apart: k=, test=
+    {{critic lab-tight-q-branch iac-t rank_correlation round=1}}    what was measured of a round
     {{compare lab-tight iac-t tarmac eg_bp}}   a difference and its interval
 
 are replaced; a placeholder that fits no number, or two, is an error, so no number can be stale.
@@ -41,7 +42,9 @@ FEWER = ("eg_bp", "toc_pct", "slippage_bp", "log_gain_bp", "share_informed", "fi
 """Columns of the other studies."""
 BY_ROUND = {
     "rank_correlation": "rank correlation of Q",
+    "rank_correlation_untrained": "untrained",
     "rank_correlation_added": "of what an intention adds",
+    "rank_correlation_added_untrained": "untrained",
     "error_rms": "RMS error of Q",
 }
 """What the critic study measures of every round."""
@@ -127,10 +130,19 @@ def difference_table(rows: Comparisons) -> str:
     return markdown(
         head,
         (
-            [row["method"], row["against"], *(_difference(row.get(c)) for c in shown)]
+            [
+                _with_rounds(row["method"], row["rounds"], row),
+                _with_rounds(row["against"], row["rounds_against"], row),
+                *(_difference(row.get(c)) for c in shown),
+            ]
             for row in rows
         ),
     )
+
+
+def _with_rounds(method: str, rounds: int, row: dict[str, Any]) -> str:
+    """A method, with its K where that is all in which the two differ."""
+    return f"{method}, K = {rounds}" if row["method"] == row["against"] else method
 
 
 def markdown(head: list[str], rows: Iterable[list[str]]) -> str:
@@ -183,18 +195,24 @@ def filled(held: Pages, asked: str) -> str:
     words = asked.split()
     options = dict(word.split("=", 1) for word in words if "=" in word)
     named = [word for word in words if "=" not in word]
+    at = options.pop("round", None)
     if len(named) == 5 and named[0] == "compare":
         found = _fitting(held.comparisons, ("arena", "method", "against"), named[1:4], options)
         measured = [_difference(row[named[4]]) for row in found if named[4] in row]
     elif len(named) == 4:
         rows = held.summaries.get(named[0], [])
         found = _fitting(rows, ("arena", "method"), named[1:3], options)
-        measured = [_number(row[named[3]]["mean"]) for row in found if named[3] in row]
+        measured = [_number(_value(row[named[3]], at)) for row in found if named[3] in row]
     else:
         raise ValueError(f"cannot read the placeholder {{{{{asked}}}}}: see training/page.py")
     if len(measured) != 1:
         raise ValueError(f"the placeholder {{{{{asked}}}}} fits {len(measured)} numbers, not one")
     return measured[0]
+
+
+def _value(measured: Any, at: str | None) -> float:
+    """A mean over seeds, of a round (from 1) where one is asked for."""
+    return float(measured["mean"] if at is None else measured[int(at) - 1])
 
 
 def _fitting(

@@ -38,7 +38,8 @@ KEPT = (
     "study", "arena", "market", "window", "test", "method", "title", "rounds", "seed", "days",
     "eg_bp", "toc_pct", "arr_pct", "pos", "glr", "slippage_bp", "shortfall_bp", "log_gain_bp",
     "filled_pct", "low_water_pct", "decision_us", "q", "rank_correlation",
-    "rank_correlation_added", "error_rms", "calibration", "agent_steps", "cpu_s", "curve",
+    "rank_correlation_added", "rank_correlation_untrained", "rank_correlation_added_untrained",
+    "error_rms", "calibration", "agent_steps", "cpu_s", "curve",
     "command", "config_hash", "data_hash", "git_commit", "torch",
 )  # fmt: skip
 """What is published of a record, where it has it."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from training.cells import where, write
-from training.page import Pages, filled
+from training.page import Pages, difference_table, filled
 from training.report import ReportConfig, main
 from training.studies import STUDIES, Budget, Cell, Trial
 
@@ -152,3 +152,15 @@ def test_records_of_different_data_do_not_stand_side_by_side(config: ReportConfi
     made_up(cell, cell.tests[0], config.runs, data="other")
     with pytest.raises(ValueError, match="lab-tight are of different data"):
         main(config)
+
+
+def test_what_rounds_measured_can_be_told_too() -> None:
+    row = {"arena": "lab-q", "method": "iac-t", "rounds": 2, "rank_correlation": [0.5, 0.75]}
+    held = Pages(summaries={"critic": [row]})
+    assert filled(held, "critic lab-q iac-t rank_correlation round=2") == "0.75"
+
+
+def test_differences_of_one_method_name_their_rounds() -> None:
+    row = {"method": "iac-t", "rounds": 3, "against": "iac-t", "rounds_against": 1}
+    assert "| iac-t, K = 3 | iac-t, K = 1 |" in difference_table([row])
+    assert "| iac-t | tarmac |" in difference_table([row | {"against": "tarmac"}])
