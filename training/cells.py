@@ -38,7 +38,7 @@ from training.config import TrainConfig
 from training.critic import critic_errors
 from training.episodes import EpisodeBatch, some_days, to_device
 from training.evaluate import always, played
-from training.lab import LABS
+from training.lab import LABS, LabMarket
 from training.methods import METHODS
 from training.places import Budget, Trial
 from training.policy import NetworkPolicy
@@ -103,7 +103,10 @@ def data_hash(config: TrainConfig, test: Trial) -> str:
     if config.bars is not None:
         market = _file_hash(config.bars, config.bars.stat().st_mtime_ns)
     elif config.lab is not None:
-        market = dataclasses.asdict(LABS[config.lab])
+        lab = LABS[config.lab]
+        # a basket of the test's own decides how many orders there are, not the market
+        usual = lab.orders if test.basket is None else LabMarket().orders
+        market = dataclasses.asdict(dataclasses.replace(lab, orders=usual))
     asked = (
         dataclasses.asdict(test.basket)
         if test.basket is not None

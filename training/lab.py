@@ -221,6 +221,8 @@ LABS: dict[str, LabMarket] = {
         liquidity=(0.5, 2.0),
         cushion_bp=50.0,
     ),
+    # later than the others and not one of the comparison: to train on days of many sizes
+    "tight-sizes": LabMarket(orders=(4, 44)),
 }
 """Markets by name. Log gain in bp, TOC in brackets, on 300 days of seed 1 (``references``):
 

@@ -18,13 +18,13 @@ AGAINST_ALL = "twap-sync"
 
 def crossed(a: dict[str, Any], b: dict[str, Any]) -> bool:
     """One method, trained in two ways: on all kinds of baskets, less on the kind that both are
-    tested with; with bounded slopes, less without."""
+    tested with; with bounded slopes or days of many sizes, less without."""
     if a["seed"] is None or a["method"] != b["method"]:
         return False
     if a["study"] == "generators":
         return bool(a["arena"] == "sample-mixed" and b["arena"] == b["test"])
-    bounded = a["arena"] == f"{b['arena']}-bounded"
-    return bool(bounded and a["rounds"] == b["rounds"])
+    changed = a["arena"] in (f"{b['arena']}-bounded", f"{b['arena']}-sizes")
+    return bool(changed and a["rounds"] == b["rounds"])
 
 
 def side_by_side(a: dict[str, Any], b: dict[str, Any]) -> bool:

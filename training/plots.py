@@ -60,15 +60,18 @@ def eg_against_toc(summaries: Sequence[Record], path: Path) -> bool:
 
 
 def lines(summaries: Sequence[Record], over: str, measured: str, path: Path) -> bool:
-    """``measured`` over ``rounds``, or over the number of ``orders`` of the test, by method.
+    """``measured`` over ``rounds``, or over the number of ``orders`` of the test, by method and
+    the arena that it was trained in (named unless it is the first).
 
     Over rounds only methods that were run with several.
     """
     series: dict[str, list[tuple[float, float, float]]] = {}
+    usual = summaries[0]["arena"]
     for row in summaries:
         if measured in row:
             mean, sd = _mean_sd(row[measured])
-            series.setdefault(row["title"], []).append((_place(row, over), mean, sd))
+            title = row["title"] if row["arena"] == usual else f"{row['title']}, {row['arena']}"
+            series.setdefault(title, []).append((_place(row, over), mean, sd))
     series = {title: sorted(points) for title, points in series.items() if len(points) > 1}
     if not series:
         return False

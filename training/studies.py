@@ -192,9 +192,10 @@ def _scale(budget: Budget, data: Path) -> list[Cell]:
     config, days = place("lab-tight", budget, data), budget.scale_test_days
     tests = [Trial(f"lab-tight-n{n}", days, BasketConfig(orders=(n, n))) for n in SCALES]
     cells = fixed("scale", "lab-tight", config, tests)
-    return cells + learned(
-        "scale", "lab-tight", config, tests, (BEST, "tarmac-pathwise", "alone-pathwise")
-    )
+    compared: tuple[MethodName, ...] = (BEST, "tarmac-pathwise", "alone-pathwise")
+    cells += learned("scale", "lab-tight", config, tests, compared)
+    many = place("lab-tight-sizes", budget, data)
+    return cells + learned("scale", "lab-tight-sizes", many, tests, [BEST, "alone-pathwise"])
 
 
 def _generators(budget: Budget, data: Path) -> list[Cell]:

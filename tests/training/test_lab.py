@@ -66,7 +66,7 @@ def test_a_policy_sees_the_state(name: str) -> None:
         moves = observe(day).features[..., columns].astype(np.float64)
         assert abs(moves).max() < 5
         told = moves * (batch.orders.side * batch.orders.vol_ppm / PPM)[..., None]
-        seen, state = told.reshape(-1, len(columns)), truth.state[:, step].ravel()
+        seen, state = told[batch.orders.live], truth.state[:, step][batch.orders.live]
         rest = state - seen @ np.linalg.lstsq(seen, state, rcond=None)[0]
         assert rest.var() < 2e-3 * state.var()
         day = advance(day, day.remaining * 0, market).day

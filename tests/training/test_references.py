@@ -22,7 +22,7 @@ from training.references.priced import Priced
 from training.references.stopping import Baskets, charge, first_weights, make_grid, transition
 from training.simulator import begin, prepare
 
-TIGHT = [name for name in LABS if name != "mild"]
+TIGHT = [name for name in LABS if name not in ("mild", "tight-sizes")]
 ROUNDING_BP = 0.02
 
 
