@@ -7,6 +7,7 @@ several baskets of one day are averaged into it first.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -189,18 +190,23 @@ def paired_interval_of_runs(a: Floats, b: Floats, seed: int = 0) -> Interval:
     It says what other days and other seeds of training would change.
     """
     a, b = np.atleast_2d(a), np.atleast_2d(b)
-    rng, found = np.random.default_rng(seed), []
-    for _ in range(RESAMPLES // BATCH):
-        days = _weights(rng, a.shape[1])
-        runs = (_weights(rng, len(a)), _weights(rng, len(b)))
-        found.append(((days @ a.T) * runs[0]).sum(1) - ((days @ b.T) * runs[1]).sum(1))
-    tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-    low, high = np.quantile(np.concatenate(found), tails)
+    days, rng = _weights(a.shape[1], seed), np.random.default_rng([seed, len(a), len(b)])
+    runs = [_drawn(rng, RESAMPLES, len(each)) for each in (a, b)]
+    found = ((days @ a.T) * runs[0]).sum(1) - ((days @ b.T) * runs[1]).sum(1)
+    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(a.mean() - b.mean()), float(low), float(high))
 
 
-def _weights(rng: np.random.Generator, count: int) -> Floats:
-    """Shares of ``count`` things in BATCH resamples of them; ``[BATCH, count]``."""
-    drawn = rng.integers(0, count, (BATCH, count)) + count * np.arange(BATCH)[:, None]
-    times = np.bincount(drawn.ravel(), minlength=BATCH * count)
-    return np.asarray(times.reshape(BATCH, count) / count)
+@functools.lru_cache(maxsize=1)
+def _weights(count: int, seed: int) -> Floats:
+    """The same resamples of ``count`` days for every pair: drawing them is most of the work."""
+    rng = np.random.default_rng(seed)
+    parts = [_drawn(rng, BATCH, count) for _ in range(RESAMPLES // BATCH)]
+    return np.concatenate(parts)
+
+
+def _drawn(rng: np.random.Generator, resamples: int, count: int) -> Floats:
+    """Shares of ``count`` things in resamples of them; ``[resamples, count]``."""
+    drawn = rng.integers(0, count, (resamples, count)) + count * np.arange(resamples)[:, None]
+    times = np.bincount(drawn.ravel(), minlength=resamples * count)
+    return np.asarray(times.reshape(resamples, count) / count)
