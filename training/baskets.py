@@ -55,6 +55,9 @@ class BasketConfig:
     volume_cap_ppm: int = 0
     """Largest share of a bar's volume that a child may take in that bar; 0: no cap, and the bars of
     an interval are merged."""
+    latency_bars: int = 0
+    """Bars of every interval that have passed before what was decided reaches the market; the rest
+    is walked bar by bar."""
     arrive_share: Range = (0.0, 0.0)
     """Least and largest share of orders that arrive during the day, with a window of their own."""
     amend_share: Range = (0.0, 0.0)

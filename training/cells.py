@@ -107,11 +107,9 @@ def data_hash(config: TrainConfig, test: Trial) -> str:
         # a basket of the test's own decides how many orders there are, not the market
         usual = lab.orders if test.basket is None else LabMarket().orders
         market = dataclasses.asdict(dataclasses.replace(lab, orders=usual))
-    asked = (
-        dataclasses.asdict(test.basket)
-        if test.basket is not None
-        else dataclasses.asdict(PLAY_BASKET)
-    )
+    asked = dataclasses.asdict(PLAY_BASKET if test.basket is None else test.basket)
+    if not asked["latency_bars"]:  # a later option: days without it are those of before
+        del asked["latency_bars"]
     steps = (config.bars_a_day, config.bars_per_step, config.price_limit_bp)
     parts = [market, asked, steps, TEST_SEED, BASKETS_A_DAY]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

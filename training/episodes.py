@@ -53,6 +53,7 @@ class EpisodeBatch:
     come ``[B, M, N]``, ``bars_per_step`` of them in each of the T steps of ``rules``.
 
     ``volume_cap_ppm`` is the largest share of a bar's volume that a child takes in it (0: any);
+    the first ``latency_bars`` of an interval pass before what was decided for it can trade;
     with ``changes`` orders come and change during the day, without them all are there at the open.
     """
 
@@ -63,6 +64,7 @@ class EpisodeBatch:
     bars_per_step: int
     volume_cap_ppm: int = 0
     changes: Changes | None = None
+    latency_bars: int = 0
 
     @property
     def agent_steps(self) -> int:
@@ -79,6 +81,11 @@ def draw(
     Where there are as many days as episodes each day is used once, in order.
     """
     every = len(days.close)
+    if not 0 <= config.latency_bars < days.bars_per_step:
+        raise ValueError(
+            f"latency_bars is {config.latency_bars}; an interval has {days.bars_per_step} bars, "
+            "and at least one must be left to trade in"
+        )
     day = np.arange(count) if every == count else rng.integers(0, every, count)
     basket = draw_basket(rng, days, day, config)
     row, column = day[:, None], basket.column
@@ -108,6 +115,7 @@ def draw(
         days.bars_per_step,
         config.volume_cap_ppm,
         draw_changes(rng, orders, days.steps, config) if config.changes else None,
+        config.latency_bars,
     )
 
 

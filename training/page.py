@@ -30,6 +30,7 @@ COLUMNS = {
     "pos": "POS",
     "glr": "GLR",
     "slippage_bp": "slippage bp",
+    "objective_bp": "objective bp",
     "log_gain_bp": "log gain bp",
     "share_planner": "of planner",
     "share_informed": "of informed",
@@ -38,7 +39,10 @@ COLUMNS = {
     "low_water_pct": "least cash %",
 }
 """Columns of the main table; those that no row has are left out."""
-FEWER = ("eg_bp", "toc_pct", "slippage_bp", "log_gain_bp", "share_informed", "filled_pct")
+FEWER = (
+    "eg_bp", "toc_pct", "slippage_bp", "objective_bp", "log_gain_bp", "share_informed",
+    "filled_pct",
+)  # fmt: skip
 """Columns of the other studies."""
 BY_ROUND = {
     "rank_correlation": "rank correlation of Q",
@@ -48,7 +52,13 @@ BY_ROUND = {
     "error_rms": "RMS error of Q",
 }
 """What the critic study measures of every round."""
-DIFFERENCES = {"eg_bp": "EG bp", "toc_pct": "TOC %", "log_gain_bp": "log gain bp"}
+DIFFERENCES = {
+    "eg_bp": "EG bp",
+    "toc_pct": "TOC %",
+    "slippage_bp": "slippage bp",
+    "objective_bp": "objective bp",
+    "log_gain_bp": "log gain bp",
+}
 _PLACEHOLDER = re.compile(r"\{\{\s*(.+?)\s*\}\}")
 
 

@@ -10,8 +10,9 @@ from typing import Any
 LEADS = ("iac-t-pathwise-gated", "iac-t-pathwise", "iac-c-pathwise", "iac-t", "iac-c")
 """Methods that are compared with every other one."""
 TALKING = ("tarmac", "commnet", "is", "tarmac-pathwise", "commnet-pathwise", "is-pathwise")
-ALONE = ("ppo", "ddqn", "alone-pathwise")
-"""Methods that are compared with each other: those that talk with those that do not."""
+ALONE = ("ppo", "ddqn", "alone-pathwise", "iac-t-pathwise-silent")
+"""Methods that are compared with each other: those that talk with those that do not. The silent one
+is as deep as those that talk: what it gains is gained by depth."""
 AGAINST_ALL = "twap-sync"
 """Rule that every method is compared with."""
 
@@ -40,4 +41,5 @@ def _compared(a: dict[str, Any], b: dict[str, Any]) -> bool:
         return bool(a["method"] == b["method"] and a["rounds"] >= b["rounds"])
     pair = a["method"] in TALKING and b["method"] in ALONE
     pair |= a["method"] in ALONE and (b["seed"] is None or b["method"] in ALONE)
+    pair |= a["method"] == f"{b['method']}-gated"
     return bool(a["method"] in LEADS or b["method"] == AGAINST_ALL or pair)

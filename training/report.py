@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from service.core.units import BP
 from training.cells import finite, where
 from training.page import BY_ROUND, Comparisons, Pages, Summary, page
 from training.pairs import crossed, side_by_side
@@ -29,24 +30,25 @@ from training.scores import (
     paired_interval_of_runs,
     share_interval,
 )
-from training.studies import REFERENCES, STUDIES, Cell
+from training.simulator import RewardConfig
+from training.studies import REFERENCES, STUDIES, Cell, command
 
 WITH_DIFFERENCES = ("table", "long", "ablations", "rounds", "messages", "scale", "generators")
 """Studies whose methods are compared day by day."""
-COMPARED = ("eg_bp", "toc_pct", "slippage_bp", "log_gain_bp")
+COMPARED = ("eg_bp", "toc_pct", "slippage_bp", "objective_bp", "log_gain_bp")
 KEPT = (
     "study", "arena", "market", "window", "test", "method", "title", "rounds", "seed", "days",
-    "eg_bp", "toc_pct", "arr_pct", "pos", "glr", "slippage_bp", "shortfall_bp", "log_gain_bp",
-    "filled_pct", "low_water_pct", "decision_us", "q", "rank_correlation",
+    "eg_bp", "toc_pct", "arr_pct", "pos", "glr", "slippage_bp", "shortfall_bp", "objective_bp",
+    "log_gain_bp", "filled_pct", "low_water_pct", "decision_us", "q", "rank_correlation",
     "rank_correlation_added", "rank_correlation_untrained", "rank_correlation_added_untrained",
     "error_rms", "calibration", "agent_steps", "cpu_s", "curve",
     "command", "config_hash", "data_hash", "git_commit", "torch",
 )  # fmt: skip
 """What is published of a record, where it has it."""
 MEASURED = (
-    "eg_bp", "toc_pct", "arr_pct", "pos", "glr", "slippage_bp", "shortfall_bp", "log_gain_bp",
-    "filled_pct", "low_water_pct", "decision_us", "share_informed", "share_clairvoyant",
-    "share_planner",
+    "eg_bp", "toc_pct", "arr_pct", "pos", "glr", "slippage_bp", "shortfall_bp", "objective_bp",
+    "log_gain_bp", "filled_pct", "low_water_pct", "decision_us", "share_informed",
+    "share_clairvoyant", "share_planner",
 )  # fmt: skip
 """What is averaged over seeds."""
 
@@ -83,7 +85,7 @@ class Row:
 def collected(study: str, config: ReportConfig) -> list[Row]:
     """The records of a study that are there, in its order, with their shares of the references."""
     cells = STUDIES[study].cells(config.budget, config.data.resolve())
-    held = [row for cell in cells for test in cell.tests if (row := _read(cell, test, config.runs))]
+    held = [row for cell in cells for test in cell.tests if (row := _read(cell, test, config))]
     bounds = {
         (row.record["test"], row.record["method"]): row.days["log_gain_bp"]
         for row in held
@@ -102,15 +104,21 @@ def _of_one_market(rows: list[Row]) -> None:
             raise ValueError(f"records of test {test} are of different data: sweep again")
 
 
-def _read(cell: Cell, test: Trial, runs: Path) -> Row | None:
-    place = where(cell, runs)
+def _read(cell: Cell, test: Trial, config: ReportConfig) -> Row | None:
+    """The record of a test. ``objective_bp`` is what training is for: EG less the paper's penalty
+    of every conflict."""
+    place = where(cell, config.runs)
     if not place.record(test.name).is_file():
         return None
     held = json.loads(place.record(test.name).read_text(encoding="utf-8"))
     with np.load(place.values(test.name)) as file:
         days = {name: file[name] for name in file.files}
+    if "conflicts" in days:
+        days["objective_bp"] = days["eg_bp"] - BP * RewardConfig().sigma * days["conflicts"]
+        held["objective_bp"] = float(days["objective_bp"].mean())
     # a run may be shared by studies: the record is shown in the one that asks for it
     named = {"study": cell.study, "arena": cell.arena, "rounds": cell.rounds}
+    named["command"] = command(cell, config.budget)
     kept = {name: held[name] for name in KEPT if name in held}
     return Row(kept | named, days, place.record(test.name))
 

@@ -42,6 +42,7 @@ ADDED = (
     ("pathwise", "risk_per_bp", 0.0),
     ("network", "gate", 16),
     ("pathwise", "slope_bp_max", 0.0),
+    ("basket", "latency_bars", 0),
 )
 """Options that came later, each with the value that means what was done before it came: with it
 runs keep the name that they had."""

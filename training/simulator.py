@@ -100,13 +100,13 @@ def prepare(batch: EpisodeBatch) -> Market:
     bars = met(batch.bars, batch.orders.side)
     snapshots = _snapshots(bars, batch.bars_per_step)
     ahead = _ahead(batch, snapshots)
-    cap = batch.volume_cap_ppm
+    walked = batch.volume_cap_ppm or batch.latency_bars
     return Market(
         snapshots,
         ahead[0],
         ahead,
         *_weights(batch.orders, ahead[0]),
-        walks(bars, batch.bars_per_step, cap) if cap else (),
+        walks(bars, batch) if walked else (),
         batch.changes,
     )
 

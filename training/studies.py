@@ -53,6 +53,8 @@ SCALES = (5, 10, 20, 50, 100, 200)
 TRAIN_BASKET = TrainConfig().basket
 ARRIVING = BasketConfig(arrive_share=(0.3, 0.3))
 """Test baskets of which nearly a third arrives during the day."""
+LATE_BARS = (1, 2, 4)
+"""Bars of the six of an interval that pass before a decision reaches the market."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,8 @@ def command(cell: Cell, budget: Budget) -> str:
         value = getattr(budget, field.name)
         if value != field.default:
             said += [f"--{field.name.replace('_', '-')}", str(value)]
+    if cell.arena in FOLDERS:
+        said += ["--data", "DIR"]
     return shlex.join(said)
 
 
@@ -168,7 +172,8 @@ def _rounds(budget: Budget, data: Path) -> list[Cell]:
 def _ablations(budget: Budget, data: Path) -> list[Cell]:
     config, test = place("lab-tight", budget, data), usual_test("lab-tight", budget)
     cells = fixed("ablations", "lab-tight", config, [test])
-    return cells + learned("ablations", "lab-tight", config, [test], ("iac-t", BEST, *ABLATIONS))
+    compared: tuple[MethodName, ...] = ("iac-t", "tarmac", *PATHWISE, *ABLATIONS)
+    return cells + learned("ablations", "lab-tight", config, [test], compared)
 
 
 def _messages(budget: Budget, data: Path) -> list[Cell]:
@@ -225,13 +230,11 @@ def _open(budget: Budget, data: Path) -> list[Cell]:
             cells += learned("open", arena, made, [test], [BEST], FEW_SEEDS)
     basket = dataclasses.replace(TRAIN_BASKET, arrive_share=(0.0, 0.5))
     tests = [Trial("sample-arriving", days, ARRIVING), Trial("sample", days)]
-    cells += fixed("open", "sample", sample, tests)
-    for arena, config in (
-        ("sample", sample),
-        ("sample-arrivals", dataclasses.replace(sample, basket=basket)),
-    ):
-        cells += learned("open", arena, config, tests, [BEST], FEW_SEEDS)
-    return cells
+    late = [Trial(f"sample-late{n}", days, BasketConfig(latency_bars=n)) for n in LATE_BARS]
+    cells += fixed("open", "sample", sample, [*tests, *late])
+    cells += learned("open", "sample", sample, [*tests, *late], [BEST], FEW_SEEDS)
+    arrivals = dataclasses.replace(sample, basket=basket)
+    return cells + learned("open", "sample-arrivals", arrivals, tests, [BEST], FEW_SEEDS)
 
 
 STUDIES: dict[str, Study] = {

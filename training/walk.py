@@ -2,7 +2,7 @@
 
 The slice of a bar is a lot or more, or nothing: parts are rounded cumulatively, so that they add up
 to the child. What a bar does not give is not carried over to the next one; it ends unfilled and is
-the order's to trade again. Without a cap the bars are merged instead, which is much faster.
+the order's to trade again. Without cap and latency the bars are merged instead, which is faster.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from service.core.units import (
     round_to_lot,
     sell_proceeds_minor,
 )
-from training.episodes import Bars
+from training.episodes import Bars, EpisodeBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +33,18 @@ class Walk:
     most_qty: Array
 
 
-def walks(bars: Bars, bars_per_step: int, cap_ppm: int) -> tuple[Walk, ...]:
-    """The intervals of a day, of ``bars`` as their orders meet them; T of them."""
+def walks(bars: Bars, batch: EpisodeBatch) -> tuple[Walk, ...]:
+    """The intervals of the days of ``batch``, of its ``bars`` as their orders meet them; T of them.
+
+    Bars that pass before a decision reaches the market are none of the walk.
+    """
+    width, late = batch.bars_per_step, batch.latency_bars
+    cap_ppm = batch.volume_cap_ppm or PPM
     columns = (bars.open, bars.high, bars.low, bars.close, bars.price, bars.volume)
     made = []
-    for at in range(0, bars.close.shape[-2], bars_per_step):
+    for at in range(0, bars.close.shape[-2], width):
         open_, high, low, close, price, volume = (
-            column[..., at : at + bars_per_step, :] for column in columns
+            column[..., at + late : at + width, :] for column in columns
         )
         part = Snapshot(open_, high, low, close, price, volume, volume < 0)
         made.append(Walk(part, volume * cap_ppm // PPM))

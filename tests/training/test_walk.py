@@ -240,3 +240,32 @@ def test_numpy_and_torch_walk_alike() -> None:
             np.testing.assert_array_equal(getattr(step, name), getattr(other, name).numpy())
         np.testing.assert_array_equal(step.day.cash_minor, other.day.cash_minor.numpy())
         day = step.day
+
+
+def test_what_is_decided_late_trades_in_the_bars_that_are_left() -> None:
+    """Without its first bar, 8 shares are slices of 4 and 4; no bar holds any of it back."""
+    batch = three_bars()
+    volume = batch.bars.volume * 1_000
+    rules = replace(batch.rules, cash_buffer_bp=5_000)
+    batch = replace(batch, latency_bars=1, rules=rules, bars=replace(batch.bars, volume=volume))
+    first = played(batch, np.array([[[4, 2, 1]], [[0, 0, 0]], [[4, 0, 0]], [[0, 0, 0]]]))[0]
+    assert first.fills.qty[0].tolist() == [8, 4, 2]
+    assert first.fills.notional[0].tolist() == [4 * 200_100, 2 * 200_100, 200_100]
+
+
+@pytest.mark.parametrize("late", [0, 1, 2])
+def test_latency_is_of_every_interval_and_changes_no_benchmark(late: int) -> None:
+    usual, batch = episodes(3), episodes(3, latency_bars=late)
+    np.testing.assert_array_equal(usual.bars.price, batch.bars.price)
+    market = prepare(batch)
+    np.testing.assert_array_equal(market.twap, prepare(usual).twap)
+    assert len(market.walks) == (batch.rules.steps if late else 0)
+    for at, walk in enumerate(market.walks):
+        bars = batch.bars.price[:, at * batch.bars_per_step : (at + 1) * batch.bars_per_step]
+        np.testing.assert_array_equal(walk.bars.price, bars[:, late:])
+
+
+@pytest.mark.parametrize("late", [-1, 3, 6])
+def test_latency_leaves_a_bar_to_trade_in(late: int) -> None:
+    with pytest.raises(ValueError, match=f"latency_bars is {late}; an interval has"):
+        episodes(3, latency_bars=late)
