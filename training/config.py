@@ -135,7 +135,7 @@ class TrainConfig:
     tensorboard: bool = False
     """Write the diagnostics for TensorBoard too."""
     device: str = "cpu"
-    """Where tensors live: cpu or cuda."""
+    """Where tensors live: cpu or cuda; training/train.py takes a GPU where torch finds one."""
     threads: int = 1
     """Threads of torch on the CPU. The matrices are small: two threads were measured to take three
     times as long as one."""

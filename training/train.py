@@ -166,6 +166,11 @@ def ship(done: Finished, config: TrainConfig, where: Arena, console: Console) ->
     return True
 
 
+def usual() -> TrainConfig:
+    """What a run is without options: on a GPU where torch finds one."""
+    return TrainConfig(device="cuda" if torch.cuda.is_available() else "cpu")
+
+
 def main(config: TrainConfig) -> bool:
     """Train, judge, and ship if not worse; answers whether it shipped."""
     console, wall = Console(), time.monotonic()
@@ -189,6 +194,6 @@ def main(config: TrainConfig) -> bool:
 
 if __name__ == "__main__":
     try:
-        main(tyro.cli(TrainConfig, config=(tyro.conf.OmitArgPrefixes,)))
+        main(tyro.cli(TrainConfig, default=usual(), config=(tyro.conf.OmitArgPrefixes,)))
     except (ValueError, BarsError, Diverged, OtherData) as error:
         raise SystemExit(f"train: {error}") from error

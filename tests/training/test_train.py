@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from service.core.contract import fingerprint
+from training.train import usual
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ("--lab", "mild", "--method", "alone-pathwise", "--held-out-days", "100", "--sigma", "1e-4")
@@ -98,3 +100,11 @@ def test_evaluate_scores_what_is_shipped(models, tmp_path: Path) -> None:
     records = {record["method"]: record for record in json.loads(out.read_text())}
     assert set(records) == {"twap", "vwap", "ac", "twap-sync", "iac"}
     assert records["twap"]["filled_pct"] == pytest.approx(100, abs=0.1)
+
+
+@pytest.mark.parametrize(("found", "device"), [(True, "cuda"), (False, "cpu")])
+def test_a_gpu_is_used_where_there_is_one(
+    found: bool, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: found)
+    assert usual().device == device
