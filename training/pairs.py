@@ -19,12 +19,12 @@ AGAINST_ALL = "twap-sync"
 
 def crossed(a: dict[str, Any], b: dict[str, Any]) -> bool:
     """One method, trained in two ways: on all kinds of baskets, less on the kind that both are
-    tested with; with bounded slopes or days of many sizes, less without."""
+    tested with; with bounded slopes, on days of many sizes or for money, less without."""
     if a["seed"] is None or a["method"] != b["method"]:
         return False
     if a["study"] == "generators":
         return bool(a["arena"] == "sample-mixed" and b["arena"] == b["test"])
-    changed = a["arena"] in (f"{b['arena']}-bounded", f"{b['arena']}-sizes")
+    changed = a["arena"] in [f"{b['arena']}-{how}" for how in ("bounded", "sizes", "money")]
     return bool(changed and a["rounds"] == b["rounds"])
 
 

@@ -33,7 +33,10 @@ from training.scores import (
 from training.simulator import RewardConfig
 from training.studies import REFERENCES, STUDIES, Cell, command
 
-WITH_DIFFERENCES = ("table", "long", "ablations", "rounds", "messages", "scale", "generators")
+WITH_DIFFERENCES = (
+    "table", "long", "ablations", "rounds", "messages", "money", "scale",
+    "generators",
+)  # fmt: skip
 """Studies whose methods are compared day by day."""
 COMPARED = ("eg_bp", "toc_pct", "slippage_bp", "objective_bp", "log_gain_bp")
 KEPT = (

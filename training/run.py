@@ -24,13 +24,14 @@ import numpy as np
 import torch
 
 from service.core import metrics
+from service.core.units import BP
 from training.arenas import Arena
 from training.config import TrainConfig
 from training.episodes import EpisodeBatch, to_device
 from training.learner import Learner, learner
 from training.parallel import ALONE, Ranks
 from training.policy import Network, NetworkPolicy
-from training.simulator import RewardConfig, play
+from training.simulator import RewardConfig, play, weights
 
 Report = Callable[[int, dict[str, float]], None]
 """Called after each iteration with its number from 1 and its diagnostics."""
@@ -43,6 +44,7 @@ ADDED = (
     ("network", "gate", 16),
     ("pathwise", "slope_bp_max", 0.0),
     ("basket", "latency_bars", 0),
+    ("reward", "weight", "order"),
 )
 """Options that came later, each with the value that means what was done before it came: with it
 runs keep the name that they had."""
@@ -183,13 +185,15 @@ def _iterate(
 
 
 def objective_bp(network: Network, batches: list[EpisodeBatch], config: RewardConfig) -> float:
-    """Mean EG of greedy play less the paper's cash penalty of every conflict, in bp."""
+    """Mean EG of greedy play, orders as much as they count, less the paper's cash penalty of every
+    conflict, in bp."""
     network.eval()
     values = []
     for batch in batches:
         day = play(batch, NetworkPolicy(network))
-        gain = torch.as_tensor(metrics.execution_gain_bp(day))[day.orders.live].mean()
-        values.append(float(gain - 1e4 * config.sigma * day.conflicts.double().mean()))
+        gain = torch.as_tensor(metrics.execution_gain_bp(day)) * weights(day, config)
+        cost = BP * config.sigma * day.conflicts.double().mean()
+        values.append(float(gain[day.orders.live].mean() - cost))
     network.train()
     return float(np.mean(values))
 

@@ -22,6 +22,7 @@ from training.simulator import RewardConfig
 
 Floats = npt.NDArray[np.float64]
 
+USUAL = RewardConfig()
 RESAMPLES = 10_000
 BATCH = 500
 """Resamples that are held in memory at once."""
@@ -69,9 +70,11 @@ class Score:
         """Mean EG of the orders of each day; ``[D]``."""
         return self.days["eg_bp"]
 
-    def objective_bp(self, sigma: float = RewardConfig().sigma) -> float:
-        """What models are compared by: EG less the paper's cash penalty of every conflict."""
-        return self.eg_bp - BP * sigma * float(self.days["conflicts"].mean())
+    def objective_bp(self, reward: RewardConfig = USUAL) -> float:
+        """What models are compared by: EG, or what is gained in money, less the paper's cash
+        penalty of every conflict."""
+        gain = self.eg_bp if reward.weight == "order" else -self.slippage_bp
+        return gain - BP * reward.sigma * float(self.days["conflicts"].mean())
 
 
 def score(finished: list[Day], log_gain_bp: list[Floats] | None = None) -> Score:

@@ -37,6 +37,7 @@ from training.walk import Walk, walks
 from training.world import execute, met, reservation
 
 Credit = Literal["order", "team"]
+Weight = Literal["order", "value"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,9 @@ class RewardConfig:
     first learn what cash is worth to each other, then to ask for no more than there is."""
     scale: float = 100.0
     """Training sees rewards times this: percent, as the paper does."""
+    weight: Weight = "order"
+    """What an order counts in the objective: as much as any other (EG, as the paper has it), or by
+    its value at arrival, which is what a desk pays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,18 +142,28 @@ def advance(seen: Day, wish: Array, market: Market) -> Step:
 def rewards(step: Step, gain: Array, config: RewardConfig, credit: Credit = "order") -> Array:
     """What trains each order, in training units; ``gain`` is the step's ``gain`` or ``shaped``.
 
-    The objective is the mean of R over the n orders that are there. ``team`` gives every order
-    that mean. ``order`` gives it what its own action moves of n times that mean: its own gain and
-    impact, and the whole of everyone's cash penalty.
+    The objective is the mean of R over the n orders that are there, each as much as it counts.
+    ``team`` gives every order that mean. ``order`` gives it what its own action moves of n times
+    that mean: its own gain and impact, and the whole of everyone's cash penalty.
     """
     xp = namespace(gain)
     live = xp.astype(step.live, gain.dtype)
     count = xp.sum(live, axis=-1, keepdims=True)
     conflict = config.sigma * xp.astype(step.cut, gain.dtype)[..., None]
-    own = (gain - config.alpha * step.share * step.share) * live
+    own = (gain - config.alpha * step.share * step.share) * live * weights(step.day, config)
     if credit == "team":
         own, count = xp.sum(own, axis=-1, keepdims=True) / count, xp.ones_like(count)
     return (own - conflict * count) * live * config.scale
+
+
+def weights(day: Day, config: RewardConfig) -> Any:
+    """What each order counts, 1 on average over those that are there; float32 ``[..., N]`` or 1."""
+    if config.weight == "order":
+        return 1.0
+    xp, live = namespace(day.arrival_px), day.orders.live
+    value = xp.astype(day.orders.order_qty * day.arrival_px * live, xp.float32)
+    count = xp.astype(xp.sum(live, axis=-1, keepdims=True), xp.float32)
+    return value * count / xp.clip(xp.sum(value, axis=-1, keepdims=True), min=1.0)
 
 
 def play(

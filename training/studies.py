@@ -183,6 +183,16 @@ def _messages(budget: Budget, data: Path) -> list[Cell]:
     return cells + learned("messages", "lab-tight", config, [test], compared)
 
 
+def _money(budget: Budget, data: Path) -> list[Cell]:
+    usual, test = place("lab-tight", budget, data), usual_test("lab-tight", budget)
+    compared: tuple[MethodName, ...] = (BEST, "tarmac-pathwise", "alone-pathwise")
+    reward = dataclasses.replace(usual.reward, weight="value")
+    config = dataclasses.replace(usual, reward=reward)
+    cells = fixed("money", "lab-tight", usual, [test])
+    cells += learned("money", "lab-tight", usual, [test], compared)
+    return cells + learned("money", "lab-tight-money", config, [test], compared)
+
+
 def _critic(budget: Budget, data: Path) -> list[Cell]:
     config, usual = place("lab-tight", budget, data), usual_test("lab-tight", budget)
     tests = [usual, Trial("critic", 256, measure="critic")]
@@ -245,6 +255,7 @@ STUDIES: dict[str, Study] = {
         Study("rounds", "Rounds of exchange", _rounds),
         Study("ablations", "Ablations of IaC^T", _ablations),
         Study("messages", "Products in what is said", _messages),
+        Study("money", "Orders that count by their value", _money),
         Study("critic", "Where the value of an intention comes from", _critic),
         Study("scale", "Numbers of orders never trained on", _scale),
         Study("generators", "Baskets of other kinds than those of training", _generators),

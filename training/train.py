@@ -149,10 +149,10 @@ def ship(done: Finished, config: TrainConfig, where: Arena, console: Console) ->
     is shipped."""
     scores, shipped = judge(done.network, config, where)
     records, days = report(scores), len(scores[config.name].day_eg_bp)
-    values = {name: found.objective_bp(config.reward.sigma) for name, found in scores.items()}
+    values = {name: found.objective_bp(config.reward) for name, found in scores.items()}
     new = values.pop(config.name)
     if shipped is not None:
-        values["the shipped model"] = shipped.objective_bp(config.reward.sigma)
+        values["the shipped model"] = shipped.objective_bp(config.reward)
     best = max(values, key=lambda name: values[name])
     console.print(table(records, f"{days} validation days, {where.name}"))
     if new < values[best]:

@@ -23,7 +23,7 @@ from service.core.observe import RATIO_MAX, Observation
 from service.core.orders import BUY, Proceeds
 from service.core.policy import grid_wish
 from training.channels import typed
-from training.simulator import Market, RewardConfig, Step, advance
+from training.simulator import Market, RewardConfig, Step, advance, weights
 
 NEED_FLOOR = 0.05
 """Slopes of ratios to what the buys still need stay finite: at least this share of their value."""
@@ -166,7 +166,8 @@ def _earned(
     market: Market,
     config: RewardConfig,
 ) -> Tensor:
-    """Mean over orders of d a (p - P) / P - alpha a^2, and at the end of what is left; ``[B]``."""
+    """Mean over orders, as much as each counts, of d a (p - P) / P - alpha a^2, and at the end of
+    what is left; ``[B]``."""
     day, twap = twin.day, market.twap
     move = ((price - twap) / twap).float()
     gain = share * move * day.orders.side
@@ -174,7 +175,8 @@ def _earned(
     if step.day.step == day.rules.steps:  # what is left is marked at the last interval's price
         mark = ((market.ahead[-1] - twap) / twap).float()
         gain = gain + left * mark * day.orders.side
-    return typed((gain * day.orders.live).sum(dim=-1) / twin.orders)
+    counted = gain * day.orders.live * weights(day, config)
+    return typed(counted.sum(dim=-1) / twin.orders)
 
 
 def _value(day: Day, price: Tensor) -> Tensor:

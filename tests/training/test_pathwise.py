@@ -20,7 +20,7 @@ from training.learner import learner
 from training.markets import generated
 from training.pathwise import Pathwise
 from training.policy import NetworkPolicy
-from training.simulator import RewardConfig, begin, play, prepare
+from training.simulator import RewardConfig, begin, play, prepare, weights
 from training.twin import Bounds, Twin, bounded, features, live, open_twin
 
 from .small import episodes
@@ -189,3 +189,15 @@ def test_a_bound_that_nothing_reaches_changes_nothing() -> None:
         norms.append(found["slope_norm"])
     assert norms[0] == norms[1]
     assert norms[2] < 0.5 * norms[0]
+
+
+def test_the_twin_counts_orders_as_the_simulator_does() -> None:
+    batch, money = batch_of(1, 50), replace(FREE, weight="value")
+    market, actions = prepare(batch), actions_of(batch, 2)
+    twin, earned = open_twin(begin(batch, market), batch.orders.live), torch.zeros(4)
+    for t in range(batch.rules.steps):
+        chosen = torch.nn.functional.one_hot(actions[t], 5).float()
+        twin, gained, _ = live(twin, chosen, market, money)
+        earned = earned + gained
+    eg = torch.as_tensor(metrics.execution_gain_bp(twin.day)) * weights(twin.day, money)
+    torch.testing.assert_close(1e4 * earned.double(), eg.mean(dim=-1), atol=0.02, rtol=1e-3)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from service.core import metrics
 from service.core.orders import BUY, Proceeds
 from service.core.policy import Intent
 from training.arenas import Days, arena
@@ -21,7 +22,7 @@ from training.scores import (
     score,
     share_interval,
 )
-from training.simulator import advance, begin, play, prepare
+from training.simulator import RewardConfig, advance, begin, play, prepare, rewards, weights
 
 from .small import by_hand, episodes
 
@@ -37,7 +38,7 @@ def test_a_score_is_the_core_metrics() -> None:
     assert found.eg_bp == pytest.approx(0.75 / 10.75 * 1e4)
     assert found.toc_pct == 50.0
     assert (found.pos, found.filled_pct) == (1.0, 100.0)
-    assert found.objective_bp(sigma=1e-3) == pytest.approx(found.eg_bp - 20.0)
+    assert found.objective_bp(RewardConfig(sigma=1e-3)) == pytest.approx(found.eg_bp - 20.0)
     assert found.arr_pct == pytest.approx(100 * ((1 + 0.1 * found.eg_bp / 1e4) ** 250 - 1))
 
 
@@ -51,6 +52,40 @@ def test_costs_are_weighted_by_value_and_cash_has_a_low_water_mark() -> None:
     assert found.shortfall_bp == pytest.approx(1e4 * (bought - sold) / (24 * 100_000))
     assert found.low_water_pct == 0.0  # the first step spends all of it
     assert found.log_gain_bp is None
+
+
+def test_orders_count_alike_or_by_their_value() -> None:
+    """By value, what is gained is what is saved in money: slippage with its sign turned."""
+    batch = episodes(8, orders=(3, 9), days=40)
+    market = prepare(batch)
+    rng = np.random.default_rng(2)
+    share = rng.integers(0, 3, (batch.rules.steps, *batch.orders.side.shape))
+    day = play(batch, lambda day, _: Intent(batch.orders.order_qty * share[day.step] // 8), market)
+    money, live = RewardConfig(weight="value"), day.orders.live
+    assert weights(day, RewardConfig()) == 1.0
+    counted = weights(day, money)
+    np.testing.assert_allclose((counted * live).sum(axis=1), live.sum(axis=1), rtol=1e-5)
+    assert (counted * live).max() > 1.5
+    found = score([day])
+    eg = metrics.execution_gain_bp(day)
+    by_value = (eg * counted * live).sum(axis=1) / live.sum(axis=1)
+    # values at arrival against values at TWAP: a little apart
+    np.testing.assert_allclose(
+        by_value, -found.days["slippage_bp"], atol=0.05 * abs(by_value).max()
+    )
+    assert abs(by_value - found.days["eg_bp"]).max() > 1.0
+    assert found.objective_bp(replace(money, sigma=0.0)) == pytest.approx(-found.slippage_bp)
+
+
+def test_rewards_by_value_add_up_to_what_is_gained_by_value() -> None:
+    batch = episodes(4, orders=(5, 5))
+    market = prepare(batch)
+    day, total, money = begin(batch, market), 0.0, RewardConfig(0.0, 0.0, weight="value")
+    for _ in range(batch.rules.steps):
+        step = advance(day, day.orders.order_qty // 3, market)
+        total, day = total + rewards(step, step.gain, money), step.day
+    gained = metrics.execution_gain_bp(day) * weights(day, money)
+    np.testing.assert_allclose(1e4 / money.scale * total, gained, atol=0.02)
 
 
 def test_baskets_of_one_day_are_one_day() -> None:
