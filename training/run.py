@@ -47,6 +47,11 @@ ADDED = (
 runs keep the name that they had."""
 
 
+ECHO_S = 2.0
+"""Under torchrun Ctrl-C comes twice, from the terminal and from torchrun: within this many seconds
+it is one request."""
+
+
 class Interrupted(Exception):
     """The run was asked to stop; everything is saved."""
 
@@ -119,18 +124,21 @@ def train(
     saved = config.runs / identity(config) / "checkpoint.pt"
     source = source_hash(where)
     _restore(saved, made, progress, config.device, source)
+    saved.parent.mkdir(parents=True, exist_ok=True)  # rather fails now than at the first checkpoint
     chosen = [to_device(batch, config.device) for batch in where.select().batches]
-    with _asked_to_stop() as stopping:
+    with _asked_to_stop(ECHO_S if ranks.world > 1 else 0.0) as asked:
         while progress.done < config.iterations:
             started = time.process_time()
             found = _iterate(config, where, made, progress, chosen)
             progress.cpu_s += time.process_time() - started
             progress.last = found | {"agent_steps_per_cpu_s": progress.agent_steps / progress.cpu_s}
             report(progress.done, progress.last)
+            # all stop after the same iteration: one that went on alone would wait for the others
+            stopping = ranks.any(asked(), config.device)
             due = progress.done % config.checkpoint_every == 0
-            if ranks.first and (due or stopping() or progress.done == config.iterations):
+            if ranks.first and (due or stopping or progress.done == config.iterations):
                 _save(saved, made, progress, source)
-            if stopping():
+            if stopping:
                 raise Interrupted(f"stopped after iteration {progress.done}; saved in {saved}")
     if progress.best is not None:
         made.network.load_state_dict(progress.best)
@@ -212,7 +220,6 @@ def _restore(saved: Path, made: Learner, progress: _Progress, device: str, sourc
 
 def _save(saved: Path, made: Learner, progress: _Progress, source: str) -> None:
     """Write the checkpoint whole or not at all."""
-    saved.parent.mkdir(parents=True, exist_ok=True)
     fresh = saved.with_suffix(f".{os.getpid()}")
     state = {"learner": made.state_dict(), "progress": vars(progress), "source": source}
     torch.save(state, fresh)
@@ -220,14 +227,19 @@ def _save(saved: Path, made: Learner, progress: _Progress, source: str) -> None:
 
 
 @contextlib.contextmanager
-def _asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Whether SIGINT or SIGTERM came; a second one ends the process at once."""
-    asked: list[Any] = []
+def _asked_to_stop(echo_s: float) -> Iterator[Callable[[], bool]]:
+    """Whether SIGINT or SIGTERM came; a second one, later than ``echo_s``, ends the process at
+    once."""
+    asked: list[float] = []
 
     def stop(number: int, frame: Any) -> None:
-        asked.append(number)
+        asked.append(time.monotonic())
+        if asked[-1] - asked[0] < echo_s:
+            return
         for each, handler in before.items():
             signal.signal(each, handler)
+        if len(asked) > 1:
+            signal.raise_signal(number)
 
     try:
         before = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
