@@ -14,7 +14,7 @@ import torch
 from training.arenas import Arena, arena
 from training.baskets import BasketConfig
 from training.channels import NetworkConfig
-from training.config import TrainConfig
+from training.config import DDQNConfig, PathwiseConfig, PPOConfig, TrainConfig
 from training.episodes import to_device
 from training.run import (
     Diverged,
@@ -107,6 +107,14 @@ def test_options_that_came_later_leave_older_runs_their_name(tmp_path: Path) -> 
     assert identity(config) != identity(averse)
 
 
+def test_a_folder_that_cannot_be_written_fails_before_the_first_iteration(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file")
+    config, seen = small(tmp_path / "runs"), []
+    with pytest.raises(OSError, match="runs"):
+        train(config, arena(config), lambda iteration, found: seen.append(iteration))
+    assert not seen
+
+
 def test_a_second_interrupt_is_not_held_back(tmp_path: Path) -> None:
     config = small(tmp_path)
 
@@ -143,6 +151,16 @@ def test_a_run_that_diverges_says_so_and_keeps_what_was_saved(tmp_path: Path) ->
         ({"network": NetworkConfig(rounds=-1)}, "rounds is -1; choose 0 to 10"),
         ({"network": NetworkConfig(rounds=11)}, "rounds is 11"),
         ({"basket": BasketConfig(orders=(30, 10))}, "orders is 30 10; give the fewest"),
+        ({"seed": -1}, "seed is -1; it must be at least 0"),
+        ({"name": "../out"}, "name is '../out'; use 1 to 32 of a-z"),
+        ({"network": NetworkConfig(hidden=0)}, "hidden is 0; it must be at least 1"),
+        ({"ppo": PPOConfig(minibatches=0)}, "minibatches is 0"),
+        ({"pathwise": PathwiseConfig(days_a_step=0)}, "days_a_step is 0"),
+        ({"ddqn": DDQNConfig(rows=0)}, "rows is 0"),
+        ({"basket": BasketConfig(buy_share=(2.0, 3.0))}, "buy_share is 2 3; give the least"),
+        ({"basket": BasketConfig(cancel_share=(0.3, 0.1))}, "cancel_share is 0.3 0.1"),
+        ({"lab": "mild", "bars": Path("bars.parquet")}, "give --lab or --bars"),
+        ({"device": "gpu"}, "device is gpu; choose cpu or cuda"),
         ({"device": "cuda"}, "torch finds no GPU; use --device cpu"),
     ],
 )

@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from service.core.contract import fingerprint
+from training.arenas import arena
+from training.channels import NetworkConfig
+from training.config import PPOConfig, TrainConfig
+from training.train import ignored, may_ship
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ("--lab", "mild", "--method", "alone-pathwise", "--held-out-days", "100", "--sigma", "1e-4")
@@ -66,8 +71,34 @@ def test_a_model_that_is_worse_than_a_rule_does_not_ship(tmp_path: Path) -> None
 
 def test_a_model_of_another_market_is_not_replaced(models) -> None:
     folder, _ = models
-    refused = failing("--lab", "tight", "--iterations", "1", "--days", "4", *folders(folder))
+    refused = failing("--lab", "tight", "--iterations", "3", "--days", "4", *folders(folder))
     assert "was trained on another market than lab-tight; give --name" in refused
+    assert "bp" not in refused  # no iteration was run for it
+    assert not list((folder.parent / "runs").glob("iac-c-*"))
+
+
+def test_what_cannot_ship_is_said_before_the_run(models, tmp_path: Path) -> None:
+    folder, _ = models
+    (tmp_path / "manifest.json").write_bytes((folder / "manifest.json").read_bytes()[:500])
+    config = TrainConfig(lab="mild", models=tmp_path)
+    with pytest.raises(ValueError, match=r"manifest.json is not a manifest.*; restore it"):
+        may_ship(config, arena(config))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="file is no folder that can be written; give --models"):
+        may_ship(replace(config, models=tmp_path / "file" / "models"), arena(config))
+    may_ship(replace(config, models=tmp_path / "new" / "models"), arena(config))
+    may_ship(replace(config, models=folder), arena(config))
+
+
+def test_options_without_effect_are_named() -> None:
+    assert ignored(TrainConfig()) == []
+    slow = PPOConfig(lr=1e-4, max_grad_norm=1.0)
+    assert ignored(TrainConfig(method="iac-t", ppo=slow)) == []
+    assert ignored(TrainConfig(ppo=slow, credit="team")) == ["lr", "max_grad_norm", "credit"]
+    assert ignored(TrainConfig(method="ddqn", ppo=slow, credit="team")) == ["lr"]
+    alone = TrainConfig(method="ppo", lab="mild", bars_per_step=3, network=NetworkConfig(rounds=1))
+    basket = replace(alone.basket, kind="bwsl")
+    assert ignored(replace(alone, basket=basket)) == ["rounds", "kind", "bars_per_step"]
 
 
 @pytest.mark.parametrize(
