@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 
 from service.core.contract import fingerprint
+from service.play.sample import generate_days
 from training.arenas import arena
 from training.channels import NetworkConfig
 from training.config import PPOConfig, TrainConfig
 from training.train import ignored, may_ship
+
+from .small import write_bars
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ("--lab", "mild", "--method", "alone-pathwise", "--held-out-days", "100", "--sigma", "1e-4")
@@ -129,3 +132,29 @@ def test_evaluate_scores_what_is_shipped(models, tmp_path: Path) -> None:
     records = {record["method"]: record for record in json.loads(out.read_text())}
     assert set(records) == {"twap", "vwap", "ac", "twap-sync", "iac"}
     assert records["twap"]["filled_pct"] == pytest.approx(100, abs=0.1)
+
+
+def test_few_days_and_few_symbols_are_scored_without_made_up_numbers(tmp_path: Path) -> None:
+    bars = write_bars(tmp_path / "bars.parquet", generate_days(3, 8, symbols=6, bars=8))
+    out, options = tmp_path / "new" / "scores.json", ("--name", "", "--bars-per-step", "2")
+    said = run(
+        "-m", "training.evaluate", "--bars", str(bars), "--orders", "4", *options, "--out", str(out)
+    )
+    assert "nan" not in said
+    records = json.loads(out.read_text(), parse_constant=pytest.fail)
+    assert [record.get("eg_over_twap_bp") for record in records] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--models", "nowhere"), "evaluate: nowhere/manifest.json cannot be read"),
+        (("--bars", "b.parquet", "--arenas", "lab-mild"), "different markets; give one of them"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_one_sentence(options: tuple[str, ...], said: str) -> None:
+    command = [sys.executable, "-m", "training.evaluate", "--days", "5", *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
