@@ -33,7 +33,7 @@ from training.places import Budget, place
 from training.policy import NetworkPolicy
 from training.references.gains import play_logged
 from training.rules import RULES
-from training.run import network_of
+from training.run import OtherData, network_of
 from training.scores import MEANS, Floats, Score, paired_interval, score
 from training.simulator import play
 from training.studies import learned
@@ -275,5 +275,5 @@ if __name__ == "__main__":
 
     try:
         main(tyro.cli(EvaluateConfig, config=(tyro.conf.OmitArgPrefixes,)))
-    except (ValueError, BarsError, ModelRefused, OSError) as error:
+    except (ValueError, BarsError, ModelRefused, OtherData, OSError) as error:
         raise SystemExit(f"evaluate: {error}") from error

@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import os
+import pickle
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -61,7 +62,7 @@ class Diverged(Exception):
 
 
 class OtherData(Exception):
-    """A checkpoint of this name was made in another market."""
+    """A checkpoint of this name was made in another market, or cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,7 @@ def network_of(config: TrainConfig) -> Network:
     saved = config.runs / identity(config) / "checkpoint.pt"
     progress: dict[str, Any] = {"done": 0}
     if saved.is_file():
-        progress = torch.load(saved, map_location=config.device, weights_only=False)["progress"]
+        progress = _loaded(saved, config.device)["progress"]
     if progress["done"] < config.iterations:
         who = f"{config.method} with seed {config.seed}"
         raise ValueError(f"{who} is not trained in {saved.parent}; run training.sweep first")
@@ -210,12 +211,20 @@ def source_hash(where: Arena) -> str:
 def _restore(saved: Path, made: Learner, progress: _Progress, device: str, source: str) -> None:
     if not saved.is_file():
         return
-    state = torch.load(saved, map_location=device, weights_only=False)
+    state = _loaded(saved, device)
     if state["source"] != source:
         raise OtherData(f"{saved.parent} was trained on other data; remove it to train anew")
     made.load_state_dict(state["learner"])
     for name, value in state["progress"].items():
         setattr(progress, name, value)
+
+
+def _loaded(saved: Path, device: str) -> dict[str, Any]:
+    """What :func:`_save` wrote; raises OtherData."""
+    try:
+        return dict(torch.load(saved, map_location=device, weights_only=False))
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise OtherData(f"{saved} is damaged; remove it to train anew") from error
 
 
 def _save(saved: Path, made: Learner, progress: _Progress, source: str) -> None:

@@ -247,3 +247,6 @@ if __name__ == "__main__":
         main(tyro.cli(TrainConfig, config=(tyro.conf.OmitArgPrefixes,)))
     except (ValueError, BarsError, Diverged, OtherData, OSError) as error:
         raise SystemExit(f"train: {error}") from error
+    except KeyboardInterrupt as error:  # before the first iteration, or while the model is judged
+        print("stopped; the same command goes on", file=sys.stderr)
+        raise SystemExit(130) from error

@@ -23,6 +23,7 @@ from training.run import (
     OtherData,
     identity,
     learned_options,
+    network_of,
     objective_bp,
     train,
 )
@@ -132,6 +133,17 @@ def test_a_checkpoint_of_other_data_is_not_gone_on_with(tmp_path: Path) -> None:
     other = replace(arena(config), source={"lab": "mild", "changed": True})
     with pytest.raises(OtherData, match="was trained on other data; remove it"):
         train(config, other)
+
+
+@pytest.mark.parametrize("left", [0, 4, 1_000])
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, left: int) -> None:
+    config = small(tmp_path, method="alone-pathwise")
+    train(config, arena(config))
+    saved = tmp_path / identity(config) / "checkpoint.pt"
+    saved.write_bytes(saved.read_bytes()[:left])
+    for again in (lambda: train(config, arena(config)), lambda: network_of(config)):
+        with pytest.raises(OtherData, match=r"checkpoint.pt is damaged; remove it"):
+            again()
 
 
 def test_a_run_that_diverges_says_so_and_keeps_what_was_saved(tmp_path: Path) -> None:
