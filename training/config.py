@@ -9,7 +9,6 @@ from typing import Literal
 
 import torch
 
-from service.manifest import NAME
 from training.channels import NetworkConfig
 from training.episodes import BasketConfig
 from training.methods import MethodName
@@ -183,8 +182,6 @@ class TrainConfig:
         """Refuse what the parts of a run could only fail on later; raises ValueError."""
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; it must be at least 0")
-        if not NAME.fullmatch(self.name):
-            raise ValueError(f"name is {self.name!r}; use 1 to 32 of a-z, 0-9, _ and -")
         for part, names in COUNTED.items():
             for name in names.split():
                 if (value := getattr(getattr(self, part), name)) < 1:

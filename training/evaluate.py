@@ -21,7 +21,6 @@ from rich.table import Table
 
 from service.core.day import Day
 from service.core.policy import Policy
-from service.manifest import ModelRefused
 from service.play.bars import BarsError
 from training import page
 from training.arenas import PLAY_BASKET, Arena, Days, arena
@@ -256,11 +255,11 @@ def _asked(config: EvaluateConfig) -> Iterator[tuple[str, Arena]]:
 
 
 def _scores(config: EvaluateConfig, name: str, where: Arena, days: Days) -> dict[str, Score]:
-    from service.onnx_policy import load  # onnxruntime takes a second to load
+    from training.export import shipped_policy  # torch's exporter takes a second to load
 
     scores = rules(days.batches)
     if config.name:
-        policy = load(config.models, config.name)
+        policy = shipped_policy(config.models, config.name)
         scores[config.name] = score([play_day_by_day(batch, policy) for batch in days.batches])
     usual = replace(place(name, config.budget, config.data), runs=config.runs)
     for cell in learned("table", name, usual, (), config.methods, config.seeds):
@@ -275,5 +274,5 @@ if __name__ == "__main__":
 
     try:
         main(tyro.cli(EvaluateConfig, config=(tyro.conf.OmitArgPrefixes,)))
-    except (ValueError, BarsError, ModelRefused, OtherData, OSError) as error:
+    except (ValueError, BarsError, OtherData, OSError) as error:
         raise SystemExit(f"evaluate: {error}") from error

@@ -28,7 +28,6 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from service.manifest import MANIFEST, RETRAIN, ModelRefused, read
 from service.play.bars import BarsError
 from training.arenas import Arena, arena
 from training.config import TrainConfig
@@ -151,17 +150,8 @@ def may_ship(config: TrainConfig, where: Arena) -> None:
     there = next(path for path in (config.models, *config.models.parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise ValueError(f"{there} is no folder that can be written; give --models another one")
-    if not (config.models / MANIFEST).is_file():
-        return
-    try:
-        if config.name not in read(config.models).current:
-            return
-    except ModelRefused as error:
-        reason = str(error).removesuffix(f"; {RETRAIN}")
-        raise ValueError(
-            f"{reason}; restore it from version control, or give --models another folder"
-        ) from error
-    held = shipped_row(config.models, config.name).get("training", {}).get("market")
+    row = shipped_row(config.models, config.name) or {}
+    held = row.get("training", {}).get("market")
     if held is not None and held != json.loads(json.dumps(where.source)):
         raise ValueError(
             f"the shipped model {config.name!r} was trained on another market than {where.name}; "
@@ -195,9 +185,8 @@ def ship(done: Finished, config: TrainConfig, where: Arena, console: Console) ->
     is shipped."""
     scores, shipped = judge(done.network, config, where)
     may_ship(config, where)  # once more: another run may have shipped meanwhile
-    if shipped is None and (config.models / MANIFEST).is_file():
-        if (name := config.name) in read(config.models).current:
-            console.print(f"the shipped model {name!r} may not serve: compared with rules only")
+    if shipped is None and shipped_row(config.models, config.name) is not None:
+        console.print(f"the shipped model {config.name!r} may not serve: compared with rules only")
     records, days = report(scores), len(scores[config.name].day_eg_bp)
     values = {name: found.objective_bp(config.reward.sigma) for name, found in scores.items()}
     new = values.pop(config.name)

@@ -89,6 +89,8 @@ def test_what_cannot_ship_is_said_before_the_run(models, tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="file is no folder that can be written; give --models"):
         may_ship(replace(config, models=tmp_path / "file" / "models"), arena(config))
+    with pytest.raises(ValueError, match=r"name is '../out'; use 1 to 32 of a-z"):
+        may_ship(replace(config, models=folder, name="../out"), arena(config))
     may_ship(replace(config, models=tmp_path / "new" / "models"), arena(config))
     may_ship(replace(config, models=folder), arena(config))
 
