@@ -24,7 +24,8 @@ MODELS_MAX = 32
 ROUNDS_MAX = 16
 RETRAIN = "train and export it again with training/train.py"
 
-_NAME = re.compile(r"[a-z0-9_-]{1,32}")
+NAME = re.compile(r"[a-z0-9_-]{1,32}")
+"""What a model may be called."""
 _VERSION = re.compile(r"[0-9a-f]{12}")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}(\.onnx)?")
 _FIELDS = {
@@ -123,7 +124,7 @@ def _checked(path: Path, row: Row) -> Row:
     for field, kind in _FIELDS.items():
         if not isinstance(row.get(field), kind):
             raise ModelRefused(f"{path}: {field!r} of model {name!r} is missing; {RETRAIN}")
-    if not _NAME.fullmatch(name) or not _VERSION.fullmatch(row["version"]):
+    if not NAME.fullmatch(name) or not _VERSION.fullmatch(row["version"]):
         raise ModelRefused(f"{path}: the name or the version of model {name!r} is odd; {RETRAIN}")
     if row["version"] != row["sha256"][:12]:
         raise ModelRefused(f"{path}: the version of model {name!r} is not its SHA-256; {RETRAIN}")

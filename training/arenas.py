@@ -10,6 +10,7 @@ seed for each purpose.
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ import numpy as np
 
 from service.play.bars import BarsError
 from service.play.sample import SampleMarket
+from training.baskets import enough_symbols
 from training.config import TrainConfig
 from training.episodes import BasketConfig, EpisodeBatch, draw
 from training.lab import LABS, LabMarket, Truth, lab_episodes
@@ -150,6 +152,7 @@ def sample_arena(config: TrainConfig, tested: BasketConfig = PLAY_BASKET) -> Are
 def file_arena(path: Path, config: TrainConfig, tested: BasketConfig = PLAY_BASKET) -> Arena:
     """Bars of a Parquet file; selection and test days are all days of their windows."""
     train, select, test = windows(path, config.bars_per_step, config.price_limit_bp)
+    enough_symbols(train, config.basket)
     source = {"file": path.name, "sha256": sha256(path)}
 
     def held(days: MarketDays, seed: int) -> Days:
@@ -161,7 +164,7 @@ def file_arena(path: Path, config: TrainConfig, tested: BasketConfig = PLAY_BASK
         return draw(rng, train, _one_size(rng, config.basket), days)
 
     return Arena(
-        path.parent.name,
+        path.resolve().parent.name,
         draw_file,
         lambda: held(select, SELECT_SEED),
         lambda _: held(select, SELECT_SEED),
@@ -176,8 +179,7 @@ def windows(
     """Training, selection and test days of a file, in this order of time."""
     beside = path.parent / "split.json"
     if beside.is_file():
-        split = json.loads(beside.read_text(encoding="utf-8"))["split"]
-        last, (start, end, *_) = split["train"][1], split["valid"]
+        last, start, end = _split(beside)
         days = from_file(path, bars_per_step, end, price_limit_bp=price_limit_bp)
         known = [date <= last for date in days.dates]
         tested = [start <= date <= end for date in days.dates]
@@ -191,8 +193,31 @@ def windows(
         test = days.only(slice(count, None))
     chosen = count - max(1, round(SELECT_SHARE * count))
     if chosen < 1:
-        raise BarsError(f"{path} has {len(days.close)} full days; training needs at least {LEAST}")
+        raise BarsError(
+            f"{path} has {len(days.close) + 1} full days up to the end of its windows; "
+            f"training needs at least {LEAST}"
+        )
     return days.only(slice(0, chosen)), days.only(slice(chosen, count)), test
+
+
+def _split(beside: Path) -> tuple[str, str, str]:
+    """Last training day, first and last test day of a ``split.json``; raises BarsError."""
+    try:
+        split = json.loads(beside.read_text(encoding="utf-8"))["split"]
+        dates = [split["train"][1], *split["valid"][:2]]
+        last, start, end = (dt.date.fromisoformat(date).isoformat() for date in dates)
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        raise BarsError(
+            f"{beside} does not name its days ({error!r}); it must hold "
+            '{"split": {"train": [first, last], "valid": [first, last]}} with dates as YYYY-MM-DD, '
+            "or not be there"
+        ) from error
+    if not last < start <= end:
+        raise BarsError(
+            f"{beside}: train ends on {last} and valid is {start} to {end}; "
+            "the test days must come after those of training"
+        )
+    return last, start, end
 
 
 def _one_size(rng: np.random.Generator, basket: BasketConfig) -> BasketConfig:

@@ -182,12 +182,21 @@ _KINDS: dict[Kind, Callable[..., Basket]] = {
 }
 
 
+def enough_symbols(days: MarketDays, config: BasketConfig) -> None:
+    """Refuse baskets of which the largest may have more orders than a day has symbols, before one
+    is drawn; raises ValueError."""
+    _usable(days, config)
+
+
 def _usable(days: MarketDays, config: BasketConfig) -> Any:
     """Symbols that trade enough for one lot; bool ``[D, S]``."""
     enough = days.reference.adv_qty * SIZE_SHARE_MAX >= config.lot * days.steps
     wanted, scarce = config.orders[1], int(enough.sum(axis=1).min())
     if wanted > scarce:
-        raise ValueError(f"{wanted} orders a day asked for, but one day has {scarce} symbols")
+        raise ValueError(
+            f"{wanted} orders a day asked for, but one day has {scarce} symbols that trade enough; "
+            "lower --orders, or give bars of more symbols"
+        )
     return enough
 
 

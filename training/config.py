@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,13 @@ from training.simulator import Credit, RewardConfig
 
 ROUNDS_MAX = 10
 """Most rounds of exchange that a network may have."""
+COUNTED = {
+    "network": "hidden intention key message imagined gate",
+    "ppo": "epochs minibatches",
+    "pathwise": "days_a_step",
+    "ddqn": "rollouts_kept updates rows",
+}
+"""Options of the parts that are at least 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,13 +165,34 @@ class TrainConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if not 0 <= self.network.rounds <= ROUNDS_MAX:
             raise ValueError(f"rounds is {self.network.rounds}; choose 0 to {ROUNDS_MAX}")
+        self._check_parts()
         fewest, most = self.basket.orders
         if not 1 <= fewest <= most:
             raise ValueError(
                 f"orders is {fewest} {most}; give the fewest, then the most, from 1 on"
             )
-        if self.device.startswith("cuda") and not torch.cuda.is_available():
+        if self.lab is not None and self.bars is not None:
+            raise ValueError("lab and bars are two markets; give --lab or --bars")
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
+            raise ValueError(f"device is {self.device}; choose cpu or cuda")
+        if self.device != "cpu" and not torch.cuda.is_available():
             raise ValueError(f"device is {self.device}, but torch finds no GPU; use --device cpu")
+
+    def _check_parts(self) -> None:
+        """Refuse what the parts of a run could only fail on later; raises ValueError."""
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; it must be at least 0")
+        for part, names in COUNTED.items():
+            for name in names.split():
+                if (value := getattr(getattr(self, part), name)) < 1:
+                    raise ValueError(f"{name} is {value}; it must be at least 1")
+        for name in ("buy_share", "arrive_share", "amend_share", "cancel_share"):
+            least, largest = getattr(self.basket, name)
+            if not 0 <= least <= largest <= 1:
+                raise ValueError(
+                    f"{name} is {least:g} {largest:g}; give the least, then the largest, "
+                    "both between 0 and 1"
+                )
 
     def seed_at(self, iteration: int) -> int:
         """The seed of all random numbers of an iteration."""

@@ -9,6 +9,7 @@ and writes JSON, Markdown and plots where it is told to.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from service.core.day import Day
 from service.core.policy import Policy
 from service.play.bars import BarsError
 from training import page
-from training.arenas import Arena, Days, arena
+from training.arenas import PLAY_BASKET, Arena, Days, arena
 from training.config import TrainConfig
 from training.episodes import EpisodeBatch, map_arrays, some_days, take_day, to_device
 from training.lab import Truth
@@ -31,7 +32,7 @@ from training.places import Budget, place
 from training.policy import NetworkPolicy
 from training.references.gains import play_logged
 from training.rules import RULES
-from training.run import network_of
+from training.run import OtherData, network_of
 from training.scores import MEANS, Floats, Score, paired_interval, score
 from training.simulator import play
 from training.studies import learned
@@ -130,13 +131,16 @@ def report(scores: dict[str, Score]) -> list[dict[str, Any]]:
 def _record(name: str, found: Score, scores: dict[str, Score]) -> Iterator[tuple[str, Any]]:
     yield "method", name
     for key in ("eg_bp", "pos", "glr", "arr_pct", *MEANS):
-        yield key, round(getattr(found, key), 4)
+        value = float(getattr(found, key))
+        yield key, round(value, 4) if math.isfinite(value) else None
     if found.log_gain_bp is not None:
         yield "log_gain_bp", round(found.log_gain_bp, 4)
     for rule in RULES:
         if rule in scores and rule != name:
             over = paired_interval(found.day_eg_bp, scores[rule].day_eg_bp)
-            yield f"eg_over_{rule.replace('-', '_')}_bp", [round(over.low, 3), round(over.high, 3)]
+            known = math.isfinite(over.low)  # few days have no interval, and JSON no NaN
+            interval = [round(over.low, 3), round(over.high, 3)] if known else None
+            yield f"eg_over_{rule.replace('-', '_')}_bp", interval
 
 
 def _cells(records: list[dict[str, Any]]) -> Iterator[list[str]]:
@@ -145,7 +149,8 @@ def _cells(records: list[dict[str, Any]]) -> Iterator[list[str]]:
     for row in records:
         low_high = row.get("eg_over_twap_bp")
         over = "" if low_high is None else f"{low_high[0]:.2f} .. {low_high[1]:.2f}"
-        yield [str(row["method"]), over, *(f"{row[key]:.2f}" for key in COLUMNS)]
+        shown = ("" if row[key] is None else f"{row[key]:.2f}" for key in COLUMNS)
+        yield [str(row["method"]), over, *shown]
 
 
 def table(records: list[dict[str, Any]], title: str) -> Table:
@@ -183,6 +188,8 @@ class EvaluateConfig:
     """Bars of a generated day."""
     bars_per_step: int = 6
     """Bars in one decision step of ``bars`` and of the sample market."""
+    orders: int = PLAY_BASKET.orders[0]
+    """Orders of a test day of ``bars`` and of the sample market."""
     models: Path = Path("models")
     """Folder of the shipped models."""
     name: str = "iac"
@@ -205,6 +212,13 @@ def main(config: EvaluateConfig) -> list[dict[str, Any]]:
     """Score, show and perhaps write."""
     if config.methods and not config.arenas:
         raise SystemExit("--methods are trained in markets of --arenas; say in which")
+    if config.bars and config.arenas:
+        raise SystemExit("--bars and --arenas are different markets; give one of them")
+    if config.orders < 1:
+        raise SystemExit(f"orders is {config.orders}; it must be at least 1")
+    for path in (config.out, config.page):
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
     console, records, pages = Console(), [], []
     for name, where in _asked(config):
         days = where.test(config.days)
@@ -230,21 +244,22 @@ def _asked(config: EvaluateConfig) -> Iterator[tuple[str, Arena]]:
     for name in config.arenas:
         yield name, arena(place(name, config.budget, config.data))
     if not config.arenas:
-        bars, width = config.bars, config.bars_per_step
-        yield (
-            "sample",
-            arena(TrainConfig(bars=bars, bars_a_day=config.bars_a_day, bars_per_step=width)),
+        tested = replace(PLAY_BASKET, orders=(config.orders, config.orders))
+        options = TrainConfig(
+            bars=config.bars,
+            bars_a_day=config.bars_a_day,
+            bars_per_step=config.bars_per_step,
+            basket=tested,
         )
+        yield "sample", arena(options, tested)
 
 
 def _scores(config: EvaluateConfig, name: str, where: Arena, days: Days) -> dict[str, Score]:
-    from training.export import served  # torch's exporter takes a second to load
+    from training.export import shipped_policy  # torch's exporter takes a second to load
 
     scores = rules(days.batches)
     if config.name:
-        policy = served(config.models, config.name)
-        if policy is None:
-            raise SystemExit(f"{config.models} holds no usable model {config.name!r}; train one")
+        policy = shipped_policy(config.models, config.name)
         scores[config.name] = score([play_day_by_day(batch, policy) for batch in days.batches])
     usual = replace(place(name, config.budget, config.data), runs=config.runs)
     for cell in learned("table", name, usual, (), config.methods, config.seeds):
@@ -259,5 +274,5 @@ if __name__ == "__main__":
 
     try:
         main(tyro.cli(EvaluateConfig, config=(tyro.conf.OmitArgPrefixes,)))
-    except (ValueError, BarsError) as error:
+    except (ValueError, BarsError, OtherData, OSError) as error:
         raise SystemExit(f"evaluate: {error}") from error

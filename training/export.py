@@ -28,7 +28,7 @@ from service.core.contract import FEATURES, N_MAX, fingerprint
 from service.core.observe import observe
 from service.core.policy import grid_wish
 from service.files import locked, write_whole
-from service.manifest import MANIFEST, Manifest, Row, read, write
+from service.manifest import MANIFEST, NAME, RETRAIN, Manifest, Row, read, write
 from service.onnx_policy import INPUT, OUTPUTS, ModelRefused, OnnxPolicy, load
 from service.play.sample import SampleMarket
 from training.episodes import BasketConfig, draw, take_day
@@ -193,14 +193,34 @@ def write_model(
 def served(models_dir: Path, name: str) -> OnnxPolicy | None:
     """The shipped model as the service runs it; None where the gate refuses it."""
     try:
-        return load(models_dir, name)
-    except ModelRefused:
+        return shipped_policy(models_dir, name)
+    except ValueError:
         return None
 
 
-def shipped_row(models_dir: Path, name: str) -> Row:
-    """The manifest's row of the shipped model; raises ModelRefused."""
-    return read(models_dir).row(name)
+def shipped_policy(models_dir: Path, name: str) -> OnnxPolicy:
+    """The shipped model as the service runs it; raises ValueError with the gate's reason."""
+    try:
+        return load(models_dir, name)
+    except ModelRefused as error:
+        raise ValueError(str(error)) from error
+
+
+def shipped_row(models_dir: Path, name: str) -> Row | None:
+    """The manifest's row of the shipped model, None where there is none; raises ValueError where
+    no model of this name could be added to the manifest."""
+    if not NAME.fullmatch(name):
+        raise ValueError(f"name is {name!r}; use 1 to 32 of a-z, 0-9, _ and -")
+    if not (models_dir / MANIFEST).is_file():
+        return None
+    try:
+        listed = read(models_dir)
+    except ModelRefused as error:
+        reason = str(error).removesuffix(f"; {RETRAIN}")
+        raise ValueError(
+            f"{reason}; restore it from version control, or give --models another folder"
+        ) from error
+    return listed.row(name) if name in listed.current else None
 
 
 @torch.no_grad()

@@ -103,6 +103,8 @@ def from_file(
     that stand still this far from the last close count as locked.
     """
     dates = [date for date in days(path) if last is None or date <= last]
+    if not dates:
+        raise BarsError(f"{path} has no days up to {last}, the last that its split asks for")
     held = read_days(path, dates)
     usual = max({len(day.starts) for day in held}, key=[len(d.starts) for d in held].count)
     held = [day for day in held if len(day.starts) == usual]

@@ -49,6 +49,12 @@ class Ranks:
             dist.all_reduce(value)
         return value
 
+    def any(self, value: bool, device: str) -> bool:
+        """Whether ``value`` is true on one rank at least."""
+        if self.world == 1:
+            return value
+        return bool(self.total(torch.tensor(float(value), device=device)) > 0)
+
     def add_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
         """Replace every gradient by its sum over all ranks."""
         if self.world == 1:
@@ -68,6 +74,8 @@ def join(device: str) -> Ranks:
     """The ranks that torchrun's environment speaks of; alone where there is none."""
     if "WORLD_SIZE" not in os.environ:
         return ALONE
+    if device == "cuda":  # each process of a host has a GPU of its own
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     return Ranks(dist.get_rank(), dist.get_world_size())
 

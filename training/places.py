@@ -48,6 +48,11 @@ class Budget:
     scale_test_days: int = 500
     """Test days of each number of orders."""
 
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            if (value := getattr(self, field.name)) < 1:
+                raise ValueError(f"{field.name} is {value}; it must be at least 1")
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:

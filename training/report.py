@@ -33,11 +33,8 @@ from training.scores import (
 from training.simulator import RewardConfig
 from training.studies import REFERENCES, STUDIES, Cell, command
 
-WITH_DIFFERENCES = (
-    "table", "long", "ablations", "rounds", "messages", "money", "scale",
-    "generators",
-)  # fmt: skip
-"""Studies whose methods are compared day by day."""
+WITHOUT_DIFFERENCES = ("critic", "open")
+"""Studies whose methods are not compared day by day."""
 COMPARED = ("eg_bp", "toc_pct", "slippage_bp", "objective_bp", "log_gain_bp")
 KEPT = (
     "study", "arena", "market", "window", "test", "method", "title", "rounds", "seed", "days",
@@ -243,33 +240,40 @@ def plots(study: str, rows: list[Row], found: list[Summary], folder: Path) -> li
 def main(config: ReportConfig) -> Path:
     """Write all that can be; answers the page."""
     folder = config.docs / "results"
-    folder.mkdir(parents=True, exist_ok=True)
     pages, compared, shown = Pages(), [], set[Path]()
+    written: dict[Path, Any] = {}
     for study in STUDIES.values():
         rows = collected(study.name, config)
         if shown.issuperset(row.path for row in rows):
             continue  # nothing, or nothing but runs that it shares with the studies before
         shown.update(row.path for row in rows)
+        folder.mkdir(parents=True, exist_ok=True)
         found = summaries(rows)
-        if study.name in WITH_DIFFERENCES:
+        if study.name not in WITHOUT_DIFFERENCES:
             compared += comparisons(rows)
-        _write(
-            folder / ("methods.json" if study.name == "table" else f"{study.name}.json"),
-            {
-                "study": study.name,
-                "command": study.command,
-                "summaries": found,
-                "records": [row.record for row in rows],
-            },
-        )
+        name = "methods.json" if study.name == "table" else f"{study.name}.json"
+        written[folder / name] = {
+            "study": study.name,
+            "command": study.command,
+            "summaries": found,
+            "records": [row.record for row in rows],
+        }
         pages.summaries[study.name] = found
         pages.plots[study.name] = plots(study.name, rows, found, folder)
+    if not shown:
+        raise ValueError(
+            f"{config.runs} holds no record of this budget; run training.sweep first, "
+            "or give the --runs and the budget that it was given"
+        )
     if compared:
-        _write(folder / "comparisons.json", compared)
+        written[folder / "comparisons.json"] = compared
     pages.comparisons.extend(compared)
-    written = config.docs / "results.md"
-    written.write_text(page(pages, folder / "notes"), encoding="utf-8")
-    return written
+    text = page(pages, folder / "notes")  # may refuse: nothing is replaced before
+    for path, value in written.items():
+        _write(path, value)
+    made = config.docs / "results.md"
+    made.write_text(text, encoding="utf-8")
+    return made
 
 
 def _write(path: Path, value: Any) -> None:
@@ -288,4 +292,7 @@ def rounded(value: Any) -> Any:
 if __name__ == "__main__":
     import tyro
 
-    print(main(tyro.cli(ReportConfig, config=(tyro.conf.OmitArgPrefixes,))))
+    try:
+        print(main(tyro.cli(ReportConfig, config=(tyro.conf.OmitArgPrefixes,))))
+    except ValueError as error:
+        raise SystemExit(f"report: {error}") from error

@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import os
+import pickle
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -50,6 +51,11 @@ ADDED = (
 runs keep the name that they had."""
 
 
+ECHO_S = 2.0
+"""Under torchrun Ctrl-C comes twice, from the terminal and from torchrun: within this many seconds
+it is one request."""
+
+
 class Interrupted(Exception):
     """The run was asked to stop; everything is saved."""
 
@@ -59,7 +65,7 @@ class Diverged(Exception):
 
 
 class OtherData(Exception):
-    """A checkpoint of this name was made in another market."""
+    """A checkpoint of this name was made in another market, or cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,18 +128,21 @@ def train(
     saved = config.runs / identity(config) / "checkpoint.pt"
     source = source_hash(where)
     _restore(saved, made, progress, config.device, source)
+    saved.parent.mkdir(parents=True, exist_ok=True)  # rather fails now than at the first checkpoint
     chosen = [to_device(batch, config.device) for batch in where.select().batches]
-    with _asked_to_stop() as stopping:
+    with _asked_to_stop(ECHO_S if ranks.world > 1 else 0.0) as asked:
         while progress.done < config.iterations:
             started = time.process_time()
             found = _iterate(config, where, made, progress, chosen)
             progress.cpu_s += time.process_time() - started
             progress.last = found | {"agent_steps_per_cpu_s": progress.agent_steps / progress.cpu_s}
             report(progress.done, progress.last)
+            # all stop after the same iteration: one that went on alone would wait for the others
+            stopping = ranks.any(asked(), config.device)
             due = progress.done % config.checkpoint_every == 0
-            if ranks.first and (due or stopping() or progress.done == config.iterations):
+            if ranks.first and (due or stopping or progress.done == config.iterations):
                 _save(saved, made, progress, source)
-            if stopping():
+            if stopping:
                 raise Interrupted(f"stopped after iteration {progress.done}; saved in {saved}")
     if progress.best is not None:
         made.network.load_state_dict(progress.best)
@@ -147,7 +156,7 @@ def network_of(config: TrainConfig) -> Network:
     saved = config.runs / identity(config) / "checkpoint.pt"
     progress: dict[str, Any] = {"done": 0}
     if saved.is_file():
-        progress = torch.load(saved, map_location=config.device, weights_only=False)["progress"]
+        progress = _loaded(saved, config.device)["progress"]
     if progress["done"] < config.iterations:
         who = f"{config.method} with seed {config.seed}"
         raise ValueError(f"{who} is not trained in {saved.parent}; run training.sweep first")
@@ -207,7 +216,7 @@ def source_hash(where: Arena) -> str:
 def _restore(saved: Path, made: Learner, progress: _Progress, device: str, source: str) -> None:
     if not saved.is_file():
         return
-    state = torch.load(saved, map_location=device, weights_only=False)
+    state = _loaded(saved, device)
     if state["source"] != source:
         raise OtherData(f"{saved.parent} was trained on other data; remove it to train anew")
     made.load_state_dict(state["learner"])
@@ -215,9 +224,16 @@ def _restore(saved: Path, made: Learner, progress: _Progress, device: str, sourc
         setattr(progress, name, value)
 
 
+def _loaded(saved: Path, device: str) -> dict[str, Any]:
+    """What :func:`_save` wrote; raises OtherData."""
+    try:
+        return dict(torch.load(saved, map_location=device, weights_only=False))
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise OtherData(f"{saved} is damaged; remove it to train anew") from error
+
+
 def _save(saved: Path, made: Learner, progress: _Progress, source: str) -> None:
     """Write the checkpoint whole or not at all."""
-    saved.parent.mkdir(parents=True, exist_ok=True)
     fresh = saved.with_suffix(f".{os.getpid()}")
     state = {"learner": made.state_dict(), "progress": vars(progress), "source": source}
     torch.save(state, fresh)
@@ -225,14 +241,19 @@ def _save(saved: Path, made: Learner, progress: _Progress, source: str) -> None:
 
 
 @contextlib.contextmanager
-def _asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Whether SIGINT or SIGTERM came; a second one ends the process at once."""
-    asked: list[Any] = []
+def _asked_to_stop(echo_s: float) -> Iterator[Callable[[], bool]]:
+    """Whether SIGINT or SIGTERM came; a second one, later than ``echo_s``, ends the process at
+    once."""
+    asked: list[float] = []
 
     def stop(number: int, frame: Any) -> None:
-        asked.append(number)
+        asked.append(time.monotonic())
+        if asked[-1] - asked[0] < echo_s:
+            return
         for each, handler in before.items():
             signal.signal(each, handler)
+        if len(asked) > 1:
+            signal.raise_signal(number)
 
     try:
         before = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}

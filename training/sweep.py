@@ -19,9 +19,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from service.play.bars import BarsError
 from training.cells import missing, run_cell, where
 from training.places import Budget
-from training.run import Interrupted
+from training.run import Diverged, Interrupted, OtherData
 from training.studies import STUDIES, Cell
 
 
@@ -51,6 +52,10 @@ class SweepConfig:
     """Ray cluster to run on; none: this machine."""
     budget: Budget = field(default_factory=Budget)
 
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ValueError(f"workers is {self.workers}; it must be at least 1")
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -65,10 +70,36 @@ def chosen(config: SweepConfig) -> list[Cell]:
     if config.study not in STUDIES:
         raise ValueError(f"there is no study {config.study!r}; choose among {', '.join(STUDIES)}")
     every = STUDIES[config.study].cells(config.budget, config.data.resolve())
+    for name, asked in _filters(config).items():
+        held = _held(every, name)
+        if unknown := [str(value) for value in asked if value not in held]:
+            raise ValueError(
+                f"study {config.study} has no {name} {', '.join(unknown)}; "
+                f"choose among {', '.join(map(str, held))}"
+            )
     cells = [cell for cell in every if _asked(cell, config)]
     if not cells:
-        raise ValueError(f"study {config.study} has no such cells: see training/studies.py")
+        raise ValueError(
+            f"study {config.study} has no cell with all of what is asked for together; "
+            "leave out --arenas, --methods, --seeds or --rounds to see what it has"
+        )
     return cells
+
+
+def _filters(config: SweepConfig) -> dict[str, tuple[Any, ...]]:
+    return {name: getattr(config, name) for name in ("arenas", "methods", "seeds", "rounds")}
+
+
+def _held(cells: list[Cell], name: str) -> list[Any]:
+    """What the cells of a study may be chosen by, in its order."""
+    learned = [cell for cell in cells if cell.learns]
+    found: dict[str, list[Any]] = {
+        "arenas": [cell.arena for cell in cells],
+        "methods": [cell.player for cell in cells],
+        "seeds": [cell.config.seed for cell in learned],
+        "rounds": [cell.rounds for cell in learned],
+    }
+    return list(dict.fromkeys(found[name]))
 
 
 def _asked(cell: Cell, config: SweepConfig) -> bool:
@@ -87,6 +118,8 @@ def attempt(cell: Cell, budget: Budget, runs: Path) -> Outcome:
         run_cell(cell, budget, runs)
     except Interrupted:
         raise
+    except (BarsError, Diverged, OtherData) as error:  # says what to change
+        return Outcome(name, str(error))
     except Exception:  # whatever it is: the other cells go on, and a person reads it
         return Outcome(name, traceback.format_exc())
     return Outcome(name)

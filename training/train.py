@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import shlex
 import sys
 import time
@@ -97,6 +98,35 @@ def _line(found: dict[str, float]) -> str:
     return "  ".join([*parts, *(["H " + " ".join(entropies)] if entropies else []), rate])
 
 
+def ignored(config: TrainConfig) -> list[str]:
+    """Options that are set and that neither the method nor the market of a run looks at."""
+    method, usual = METHODS[config.method], TrainConfig()
+    unheard = {
+        "ppo": () if method.learns == "ppo" else _fields(config.ppo),
+        "pathwise": () if method.learns == "pathwise" else _fields(config.pathwise),
+        "ddqn": () if method.learns == "ddqn" else _fields(config.ddqn),
+        "network": ("rounds",) if method.channel is None else (),
+        "basket": () if config.lab is None else _fields(config.basket),
+    }
+    if method.learns == "ddqn":
+        unheard["ppo"] = tuple(name for name in unheard["ppo"] if name != "max_grad_norm")
+    found = [
+        name
+        for part, names in unheard.items()
+        for name in names
+        if getattr(getattr(config, part), name) != getattr(getattr(usual, part), name)
+    ]
+    whole = ["credit", "shaped"] if method.learns == "pathwise" else []
+    whole += ["bars_per_step"] if config.lab is not None else []
+    whole += ["bars_a_day"] if config.lab is not None or config.bars is not None else []
+    whole += ["price_limit_bp"] if config.bars is None else []
+    return found + [name for name in whole if getattr(config, name) != getattr(usual, name)]
+
+
+def _fields(part: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(part))
+
+
 def judge(
     network: Network, config: TrainConfig, where: Arena
 ) -> tuple[dict[str, Score], Score | None]:
@@ -109,13 +139,19 @@ def judge(
     shipped = served(config.models, config.name)
     if shipped is None:
         return scores, None
-    _same_market(config, where)
     return scores, score([play_day_by_day(batch, shipped) for batch in played])
 
 
-def _same_market(config: TrainConfig, where: Arena) -> None:
-    """A model is only replaced by one of its own market: gains elsewhere say nothing of it."""
-    held = shipped_row(config.models, config.name).get("training", {}).get("market")
+def may_ship(config: TrainConfig, where: Arena) -> None:
+    """Refuse before a run what would refuse its model after it; raises ValueError.
+
+    A model is only replaced by one of its own market: gains elsewhere say nothing of it.
+    """
+    there = next(path for path in (config.models, *config.models.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"{there} is no folder that can be written; give --models another one")
+    row = shipped_row(config.models, config.name) or {}
+    held = row.get("training", {}).get("market")
     if held is not None and held != json.loads(json.dumps(where.source)):
         raise ValueError(
             f"the shipped model {config.name!r} was trained on another market than {where.name}; "
@@ -148,6 +184,9 @@ def ship(done: Finished, config: TrainConfig, where: Arena, console: Console) ->
     """Judge a finished run and write its model if it is worse neither than the rules nor than what
     is shipped."""
     scores, shipped = judge(done.network, config, where)
+    may_ship(config, where)  # once more: another run may have shipped meanwhile
+    if shipped is None and shipped_row(config.models, config.name) is not None:
+        console.print(f"the shipped model {config.name!r} may not serve: compared with rules only")
     records, days = report(scores), len(scores[config.name].day_eg_bp)
     values = {name: found.objective_bp(config.reward) for name, found in scores.items()}
     new = values.pop(config.name)
@@ -175,7 +214,12 @@ def main(config: TrainConfig) -> bool:
     """Train, judge, and ship if not worse; answers whether it shipped."""
     console, wall = Console(), time.monotonic()
     torch.set_num_threads(config.threads)
-    ranks, where = join(config.device), arena(config)
+    where = arena(config)
+    may_ship(config, where)
+    ranks = join(config.device)
+    if ranks.first and (names := ignored(config)):
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in names)
+        console.print(f"without effect for {config.method} on {where.name}: {options}")
     try:
         with shown(config, console, quiet=not ranks.first) as each:
             done = train(config, where, each, ranks)
@@ -195,5 +239,8 @@ def main(config: TrainConfig) -> bool:
 if __name__ == "__main__":
     try:
         main(tyro.cli(TrainConfig, default=usual(), config=(tyro.conf.OmitArgPrefixes,)))
-    except (ValueError, BarsError, Diverged, OtherData) as error:
+    except (ValueError, BarsError, Diverged, OtherData, OSError) as error:
         raise SystemExit(f"train: {error}") from error
+    except KeyboardInterrupt as error:  # before the first iteration, or while the model is judged
+        print("stopped; the same command goes on", file=sys.stderr)
+        raise SystemExit(130) from error

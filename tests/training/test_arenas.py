@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from service.play.bars import BarsError
 from service.play.sample import generate_days
 from training.arenas import Days, arena, windows
 from training.baskets import BasketConfig
@@ -49,6 +51,47 @@ def test_a_split_beside_the_file_names_the_test_window(file: Path, tmp_path: Pat
     assert train.dates + select.dates == tuple(dates[1:14])
     assert len(select.dates) == 2
     assert test.dates == tuple(dates[15:19])  # what comes after is never read
+
+
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [
+        ("{", "split.json does not name its days .*or not be there"),
+        ({"train": [0, 13]}, "does not name its days"),
+        ({"train": [0, 13], "valid": ["today", 18]}, "does not name its days"),
+        ({"train": [0, 13], "valid": [10, 18]}, "the test days must come after"),
+        ({"train": [0, 13], "valid": [18, 15]}, "the test days must come after"),
+        ({"train": ["2001-01-01", "2001-02-01"], "valid": ["2001-03-01"] * 2}, "no days up to"),
+    ],
+)
+def test_a_split_that_cannot_be_is_refused(
+    file: Path, tmp_path: Path, split: Any, said: str
+) -> None:
+    dates = sorted({str(m)[:10] for m in pq.read_table(file)["ts"].to_pylist()})
+    if isinstance(split, dict):
+        named = {
+            name: [dates[d] if isinstance(d, int) else d for d in two]
+            for name, two in split.items()
+        }
+        split = json.dumps({"split": named})
+    (tmp_path / "bars.parquet").write_bytes(file.read_bytes())
+    (tmp_path / "split.json").write_text(split)
+    with pytest.raises(BarsError, match=said):
+        windows(tmp_path / "bars.parquet", 2)
+
+
+def test_baskets_with_more_orders_than_symbols_are_refused_before_the_first(file: Path) -> None:
+    config = TrainConfig(bars=file, bars_per_step=2, basket=BasketConfig(orders=(1, 7)))
+    with pytest.raises(
+        ValueError, match=r"7 orders .* 6 symbols that trade enough; lower --orders"
+    ):
+        arena(config)
+
+
+def test_a_file_is_named_by_its_folder(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(file.parent)
+    config = TrainConfig(bars=Path(file.name), bars_per_step=2, basket=SMALL)
+    assert arena(config).name == file.parent.name
 
 
 def test_training_days_do_not_come_from_later_windows(file: Path) -> None:

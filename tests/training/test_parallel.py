@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.parallel import Ranks
+from training.parallel import Ranks, join
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
@@ -33,10 +33,42 @@ leave(ranks)
 """
 
 
+STOPPED = """
+import os, signal, sys
+from pathlib import Path
+from training.arenas import arena
+from training.channels import NetworkConfig
+from training.config import TrainConfig
+from training.parallel import join, leave
+from training.run import Interrupted, train
+folder = Path(sys.argv[2])
+config = TrainConfig(lab="mild", method=sys.argv[1], days=8, iterations=9, runs=folder,
+    network=NetworkConfig(rounds=1, hidden=16))
+ranks = join("cpu")
+
+def stop(iteration, found):
+    if iteration == 2 and not ranks.first:  # twice: from the terminal, and from torchrun
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+try:
+    train(config, arena(config), stop, ranks)
+except Interrupted as error:
+    (folder / f"said-{ranks.rank}").write_text(str(error))
+leave(ranks)
+"""
+
+
 def trained(folder: Path, method: str, processes: int) -> torch.Tensor:
+    ran(folder, PROGRAM, method, processes)
+    state = torch.load(folder / "weights.pt")
+    return torch.cat([part.flatten() for part in state.values()])
+
+
+def ran(folder: Path, text: str, method: str, processes: int) -> None:
     folder.mkdir()
     program = folder / "program.py"
-    program.write_text(PROGRAM)
+    program.write_text(text)
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command = [sys.executable, *(torchrun if processes > 1 else []), str(program)]
     done = subprocess.run(
@@ -48,8 +80,6 @@ def trained(folder: Path, method: str, processes: int) -> torch.Tensor:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2_000:]
-    state = torch.load(folder / "weights.pt")
-    return torch.cat([part.flatten() for part in state.values()])
 
 
 @pytest.mark.parametrize("method", ["iac-t", "is-pathwise"])
@@ -57,6 +87,27 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path, method: str) -> Non
     alone = trained(tmp_path / "one", method, 1)
     both = trained(tmp_path / "two", method, 2)
     torch.testing.assert_close(alone, both, atol=2e-4, rtol=1e-3)
+
+
+def test_one_process_that_is_stopped_stops_all_after_the_same_iteration(tmp_path: Path) -> None:
+    ran(tmp_path / "run", STOPPED, "alone-pathwise", 2)
+    said = [(tmp_path / "run" / f"said-{rank}").read_text() for rank in range(2)]
+    assert said[0].startswith("stopped after iteration 2; saved in")
+    assert said[0] == said[1]
+    (saved,) = (tmp_path / "run").glob("*/checkpoint.pt")
+    assert torch.load(saved, weights_only=False)["progress"]["done"] == 2
+
+
+def test_every_process_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr("training.parallel.dist.init_process_group", lambda backend: None)
+    monkeypatch.setattr("training.parallel.dist.get_rank", lambda: 1)
+    monkeypatch.setattr("training.parallel.dist.get_world_size", lambda: 2)
+    assert join("cuda") == Ranks(1, 2)
+    assert taken == [1]
 
 
 def test_days_are_shared_evenly_or_not_at_all() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,24 @@ def test_records_of_different_data_do_not_stand_side_by_side(config: ReportConfi
     made_up(cell, cell.tests[0], config.runs, data="other")
     with pytest.raises(ValueError, match="lab-tight are of different data"):
         main(config)
+
+
+def test_nothing_is_replaced_unless_all_of_it_can_be(config: ReportConfig, tmp_path: Path) -> None:
+    def content() -> dict[str, bytes]:
+        return {p.name: p.read_bytes() for p in config.docs.glob("**/*.[jm]*") if p.is_file()}
+
+    main(config)
+    before = content()
+    with pytest.raises(ValueError, match="holds no record of this budget"):
+        main(replace(config, runs=tmp_path / "nothing"))
+    assert content() == before
+    for record in config.runs.glob("iac-t-k3-s2-*/score-*.json"):
+        record.unlink()
+    (config.docs / "results" / "notes").mkdir()
+    (config.docs / "results" / "notes" / "table.md").write_text("{{table lab-tight none eg_bp}}")
+    with pytest.raises(ValueError, match="fits 0 numbers"):
+        main(config)
+    assert {name: content()[name] for name in before} == before
 
 
 def test_what_rounds_measured_can_be_told_too() -> None:

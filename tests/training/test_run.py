@@ -14,7 +14,7 @@ import torch
 from training.arenas import Arena, arena
 from training.baskets import BasketConfig
 from training.channels import NetworkConfig
-from training.config import TrainConfig
+from training.config import DDQNConfig, PathwiseConfig, PPOConfig, TrainConfig
 from training.episodes import to_device
 from training.run import (
     Diverged,
@@ -23,6 +23,7 @@ from training.run import (
     OtherData,
     identity,
     learned_options,
+    network_of,
     objective_bp,
     train,
 )
@@ -107,6 +108,14 @@ def test_options_that_came_later_leave_older_runs_their_name(tmp_path: Path) -> 
     assert identity(config) != identity(averse)
 
 
+def test_a_folder_that_cannot_be_written_fails_before_the_first_iteration(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file")
+    config, seen = small(tmp_path / "runs"), []
+    with pytest.raises(OSError, match="runs"):
+        train(config, arena(config), lambda iteration, found: seen.append(iteration))
+    assert not seen
+
+
 def test_a_second_interrupt_is_not_held_back(tmp_path: Path) -> None:
     config = small(tmp_path)
 
@@ -126,6 +135,17 @@ def test_a_checkpoint_of_other_data_is_not_gone_on_with(tmp_path: Path) -> None:
         train(config, other)
 
 
+@pytest.mark.parametrize("left", [0, 4, 1_000])
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, left: int) -> None:
+    config = small(tmp_path, method="alone-pathwise")
+    train(config, arena(config))
+    saved = tmp_path / identity(config) / "checkpoint.pt"
+    saved.write_bytes(saved.read_bytes()[:left])
+    for again in (lambda: train(config, arena(config)), lambda: network_of(config)):
+        with pytest.raises(OtherData, match=r"checkpoint.pt is damaged; remove it"):
+            again()
+
+
 def test_a_run_that_diverges_says_so_and_keeps_what_was_saved(tmp_path: Path) -> None:
     config = small(tmp_path)
     broken = replace(config, ppo=replace(config.ppo, lr=1e30), method="iac-t")
@@ -143,6 +163,15 @@ def test_a_run_that_diverges_says_so_and_keeps_what_was_saved(tmp_path: Path) ->
         ({"network": NetworkConfig(rounds=-1)}, "rounds is -1; choose 0 to 10"),
         ({"network": NetworkConfig(rounds=11)}, "rounds is 11"),
         ({"basket": BasketConfig(orders=(30, 10))}, "orders is 30 10; give the fewest"),
+        ({"seed": -1}, "seed is -1; it must be at least 0"),
+        ({"network": NetworkConfig(hidden=0)}, "hidden is 0; it must be at least 1"),
+        ({"ppo": PPOConfig(minibatches=0)}, "minibatches is 0"),
+        ({"pathwise": PathwiseConfig(days_a_step=0)}, "days_a_step is 0"),
+        ({"ddqn": DDQNConfig(rows=0)}, "rows is 0"),
+        ({"basket": BasketConfig(buy_share=(2.0, 3.0))}, "buy_share is 2 3; give the least"),
+        ({"basket": BasketConfig(cancel_share=(0.3, 0.1))}, "cancel_share is 0.3 0.1"),
+        ({"lab": "mild", "bars": Path("bars.parquet")}, "give --lab or --bars"),
+        ({"device": "gpu"}, "device is gpu; choose cpu or cuda"),
         ({"device": "cuda"}, "torch finds no GPU; use --device cpu"),
     ],
 )

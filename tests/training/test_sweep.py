@@ -119,7 +119,8 @@ def test_a_failing_cell_stops_no_other(tmp_path: Path) -> None:
     assert len(outcomes) == 3
     (failed,) = [outcome for outcome in outcomes if outcome.error]
     assert "us_equity_1m_2018" in failed.name
-    assert "bars.parquet" in failed.error
+    assert "bars.parquet does not exist" in failed.error
+    assert "Traceback" not in failed.error
     assert len(records(tmp_path)) == 2
     with pytest.raises(SystemExit, match="1 of 1 cells failed"):
         main(config)
@@ -163,5 +164,20 @@ def test_the_scales_train_nothing_new(tmp_path: Path) -> None:
 def test_unknown_names_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no study 'tables'"):
         chosen(tiny(tmp_path, study="tables"))
-    with pytest.raises(ValueError, match="has no such cells"):
-        chosen(tiny(tmp_path, arenas=("lab-none",)))
+    with pytest.raises(ValueError, match="has no arenas lab-none; choose among lab-tight, "):
+        chosen(tiny(tmp_path, arenas=("lab-mild", "lab-none")))
+    with pytest.raises(ValueError, match="has no methods ppos; choose among twap, "):
+        chosen(tiny(tmp_path, methods=("ppo", "ppos")))
+    with pytest.raises(ValueError, match="has no seeds 0, 9; choose among 1, 2, "):
+        chosen(tiny(tmp_path, seeds=(0, 1, 9)))
+    with pytest.raises(ValueError, match="has no rounds 7; choose among 3, 0"):
+        chosen(tiny(tmp_path, rounds=(3, 7)))
+    with pytest.raises(ValueError, match="no cell with all of what is asked for"):
+        chosen(tiny(tmp_path, methods=("ppo",), rounds=(3,)))
+
+
+def test_counts_of_nothing_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="workers is 0; it must be at least 1"):
+        tiny(tmp_path, workers=0)
+    with pytest.raises(ValueError, match="lab_test_days is 0; it must be at least 1"):
+        Budget(lab_test_days=0)

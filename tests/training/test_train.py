@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from service.core.contract import fingerprint
-from training.train import usual
+from service.play.sample import generate_days
+from training.arenas import arena
+from training.channels import NetworkConfig
+from training.config import PPOConfig, TrainConfig
+from training.train import ignored, may_ship, usual
+
+from .small import write_bars
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ("--lab", "mild", "--method", "alone-pathwise", "--held-out-days", "100", "--sigma", "1e-4")
@@ -68,8 +75,36 @@ def test_a_model_that_is_worse_than_a_rule_does_not_ship(tmp_path: Path) -> None
 
 def test_a_model_of_another_market_is_not_replaced(models) -> None:
     folder, _ = models
-    refused = failing("--lab", "tight", "--iterations", "1", "--days", "4", *folders(folder))
+    refused = failing("--lab", "tight", "--iterations", "3", "--days", "4", *folders(folder))
     assert "was trained on another market than lab-tight; give --name" in refused
+    assert "bp" not in refused  # no iteration was run for it
+    assert not list((folder.parent / "runs").glob("iac-c-*"))
+
+
+def test_what_cannot_ship_is_said_before_the_run(models, tmp_path: Path) -> None:
+    folder, _ = models
+    (tmp_path / "manifest.json").write_bytes((folder / "manifest.json").read_bytes()[:500])
+    config = TrainConfig(lab="mild", models=tmp_path)
+    with pytest.raises(ValueError, match=r"manifest.json is not a manifest.*; restore it"):
+        may_ship(config, arena(config))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="file is no folder that can be written; give --models"):
+        may_ship(replace(config, models=tmp_path / "file" / "models"), arena(config))
+    with pytest.raises(ValueError, match=r"name is '../out'; use 1 to 32 of a-z"):
+        may_ship(replace(config, models=folder, name="../out"), arena(config))
+    may_ship(replace(config, models=tmp_path / "new" / "models"), arena(config))
+    may_ship(replace(config, models=folder), arena(config))
+
+
+def test_options_without_effect_are_named() -> None:
+    assert ignored(TrainConfig()) == []
+    slow = PPOConfig(lr=1e-4, max_grad_norm=1.0)
+    assert ignored(TrainConfig(method="iac-t", ppo=slow)) == []
+    assert ignored(TrainConfig(ppo=slow, credit="team")) == ["lr", "max_grad_norm", "credit"]
+    assert ignored(TrainConfig(method="ddqn", ppo=slow, credit="team")) == ["lr"]
+    alone = TrainConfig(method="ppo", lab="mild", bars_per_step=3, network=NetworkConfig(rounds=1))
+    basket = replace(alone.basket, kind="bwsl")
+    assert ignored(replace(alone, basket=basket)) == ["rounds", "kind", "bars_per_step"]
 
 
 @pytest.mark.parametrize(
@@ -108,3 +143,29 @@ def test_a_gpu_is_used_where_there_is_one(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: found)
     assert usual().device == device
+
+
+def test_few_days_and_few_symbols_are_scored_without_made_up_numbers(tmp_path: Path) -> None:
+    bars = write_bars(tmp_path / "bars.parquet", generate_days(3, 8, symbols=6, bars=8))
+    out, options = tmp_path / "new" / "scores.json", ("--name", "", "--bars-per-step", "2")
+    said = run(
+        "-m", "training.evaluate", "--bars", str(bars), "--orders", "4", *options, "--out", str(out)
+    )
+    assert "nan" not in said
+    records = json.loads(out.read_text(), parse_constant=pytest.fail)
+    assert [record.get("eg_over_twap_bp") for record in records] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--models", "nowhere"), "evaluate: nowhere/manifest.json cannot be read"),
+        (("--bars", "b.parquet", "--arenas", "lab-mild"), "different markets; give one of them"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_one_sentence(options: tuple[str, ...], said: str) -> None:
+    command = [sys.executable, "-m", "training.evaluate", "--days", "5", *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
