@@ -12,6 +12,7 @@ are replaced; a placeholder that fits no number, or two, is an error, so no numb
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -168,9 +169,7 @@ def _measured(row: Summary, name: str) -> str:
     text = _number(found["mean"])
     if found.get("sd") is not None:
         text += f" ± {_number(found['sd'])}"
-    return text + (
-        f" [{_number(found['low'])}, {_number(found['high'])}]" if "low" in found else ""
-    )
+    return text + _interval(found.get("low"), found.get("high"))
 
 
 def _number(value: float | None) -> str:
@@ -183,8 +182,14 @@ def _number(value: float | None) -> str:
 def _difference(found: dict[str, Any] | None) -> str:
     if found is None:
         return ""
-    text = f"{_number(found['value'])} [{_number(found['low'])}, {_number(found['high'])}]"
-    return text + f" [{_number(found['runs_low'])}, {_number(found['runs_high'])}]"
+    days = _interval(found["low"], found["high"])
+    return _number(found["value"]) + days + _interval(found["runs_low"], found["runs_high"])
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    """In brackets; nothing for an interval of too few days."""
+    known = low is not None and high is not None and math.isfinite(low) and math.isfinite(high)
+    return f" [{_number(low)}, {_number(high)}]" if known else ""
 
 
 def _note(held: Pages, path: Path) -> str:

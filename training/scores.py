@@ -193,11 +193,14 @@ def paired_interval_of_runs(a: Floats, b: Floats, seed: int = 0) -> Interval:
     It says what other days and other seeds of training would change.
     """
     a, b = np.atleast_2d(a), np.atleast_2d(b)
+    value = float(a.mean() - b.mean())
+    if a.shape[1] < DAYS_LEAST:
+        return Interval(value, float("nan"), float("nan"))
     days, rng = _weights(a.shape[1], seed), np.random.default_rng([seed, len(a), len(b)])
     runs = [_drawn(rng, RESAMPLES, len(each)) for each in (a, b)]
     found = ((days @ a.T) * runs[0]).sum(1) - ((days @ b.T) * runs[1]).sum(1)
     low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(a.mean() - b.mean()), float(low), float(high))
+    return Interval(value, float(low), float(high))
 
 
 @functools.lru_cache(maxsize=1)

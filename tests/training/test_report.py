@@ -13,6 +13,7 @@ import pytest
 from training.cells import where, write
 from training.page import Pages, difference_table, filled
 from training.report import ReportConfig, main
+from training.scores import paired_interval, paired_interval_of_runs
 from training.studies import STUDIES, Budget, Cell, Trial
 
 GAINS = {
@@ -183,3 +184,12 @@ def test_differences_of_one_method_name_their_rounds() -> None:
     row = {"method": "iac-t", "rounds": 3, "against": "iac-t", "rounds_against": 1}
     assert "| iac-t, K = 3 | iac-t, K = 1 |" in difference_table([row])
     assert "| iac-t | tarmac |" in difference_table([row | {"against": "tarmac"}])
+
+
+def test_few_days_have_no_interval() -> None:
+    few = np.ones((2, 5))
+    for found in (paired_interval(few, few * 0), paired_interval_of_runs(few, few * 0)):
+        assert (found.value, np.isnan(found.low), np.isnan(found.high)) == (1.0, True, True)
+    row = {"method": "iac-t", "rounds": 3, "against": "ppo", "rounds_against": 0}
+    nothing = {"value": 1.0, "low": float("nan"), "high": None, "runs_low": None, "runs_high": None}
+    assert "| iac-t | ppo | 1.00 |" in difference_table([row | {"eg_bp": nothing}])
