@@ -11,7 +11,7 @@ import torch
 
 from training.channels import NetworkConfig
 from training.episodes import BasketConfig
-from training.methods import MethodName
+from training.methods import METHODS, MethodName
 from training.simulator import Credit, RewardConfig
 
 ROUNDS_MAX = 10
@@ -199,9 +199,9 @@ class TrainConfig:
         return self.seed * 1_000_003 + iteration
 
     def at(self, iteration: int) -> TrainConfig:
-        """The options as they hold in an iteration: the conflict penalty may set in late."""
+        """The options as they hold in an iteration: pathwise, the conflict penalty sets in late."""
         reward, done = self.reward, iteration / self.iterations
-        if done >= reward.penalised_fully:
+        if METHODS[self.method].learns != "pathwise" or done >= reward.penalised_fully:
             return self
         width = reward.penalised_fully - reward.penalised_from
         part = max(0.0, (done - reward.penalised_from) / width) if width > 0 else 0.0

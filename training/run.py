@@ -30,6 +30,7 @@ from training.arenas import Arena
 from training.config import TrainConfig
 from training.episodes import EpisodeBatch, to_device
 from training.learner import Learner, learner
+from training.methods import METHODS
 from training.parallel import ALONE, Ranks
 from training.policy import Network, NetworkPolicy
 from training.simulator import RewardConfig, play, weights
@@ -107,6 +108,8 @@ def learned_options(config: TrainConfig) -> dict[str, Any]:
     """The options that decide what is learned, as JSON has them."""
     options = dataclasses.asdict(config).items()
     kept = {name: value for name, value in options if name not in NOT_LEARNING}
+    if METHODS[config.method].learns != "pathwise":  # they have the whole penalty from the start
+        kept["reward"] |= {"penalised_from": 0.0, "penalised_fully": 0.0}
     for group, name, before in ADDED:
         if kept[group][name] == before:
             del kept[group][name]

@@ -50,8 +50,10 @@ class RewardConfig:
     """What a step with a cash conflict costs every order, as a share of its value."""
     penalised_from: float = 0.2
     penalised_fully: float = 0.5
-    """Parts of a run at which the penalty of conflicts begins, and from which it is whole: orders
-    first learn what cash is worth to each other, then to ask for no more than there is."""
+    """Parts of a run at which the penalty of conflicts begins, and from which it is whole, for
+    pathwise learning: orders first learn what cash is worth to each other, then to ask for no more
+    than there is. PPO and DDQN have it whole from the start: by the time it came they no longer
+    tried anything else."""
     scale: float = 100.0
     """Training sees rewards times this: percent, as the paper does."""
     weight: Weight = "order"

@@ -105,6 +105,7 @@ def ignored(config: TrainConfig) -> list[str]:
         "ppo": () if method.learns == "ppo" else _fields(config.ppo),
         "pathwise": () if method.learns == "pathwise" else _fields(config.pathwise),
         "ddqn": () if method.learns == "ddqn" else _fields(config.ddqn),
+        "reward": () if method.learns == "pathwise" else ("penalised_from", "penalised_fully"),
         "network": ("rounds",) if method.channel is None else (),
         "basket": () if config.lab is None else _fields(config.basket),
     }
