@@ -16,6 +16,7 @@ from training.baskets import BasketConfig
 from training.channels import NetworkConfig
 from training.config import DDQNConfig, PathwiseConfig, PPOConfig, TrainConfig
 from training.episodes import to_device
+from training.methods import MethodName
 from training.run import (
     Diverged,
     Finished,
@@ -195,3 +196,14 @@ def test_the_penalty_of_conflicts_sets_in_as_asked() -> None:
     assert sigmas[:3] == [0.0, 0.0, 0.0]
     assert sigmas[5:] == [config.reward.sigma] * 5
     assert 0.0 < sigmas[3] < sigmas[4] < sigmas[5]
+
+
+@pytest.mark.parametrize("method", ["ppo", "iac-t", "ddqn"])
+def test_who_explores_is_charged_for_conflicts_from_the_start(method: MethodName) -> None:
+    """And when the penalty sets in names no run that it does not change."""
+    config = TrainConfig(method=method, iterations=10)
+    assert config.at(0) == config
+    late = replace(config.reward, penalised_from=0.5, penalised_fully=0.9)
+    assert identity(config) == identity(replace(config, reward=late))
+    pathwise = replace(config, method="iac-t-pathwise")
+    assert identity(pathwise) != identity(replace(pathwise, reward=late))
