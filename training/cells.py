@@ -47,7 +47,7 @@ from training.references.clairvoyant import clairvoyant_bp
 from training.references.informed import informed_bp
 from training.references.planner import Planner
 from training.rules import RULES
-from training.run import Finished, Report, identity, learned_options, train
+from training.run import Finished, Report, as_before, identity, learned_options, train
 from training.scores import Floats, Score
 from training.simulator import advance, begin, prepare
 from training.studies import Cell, command
@@ -107,9 +107,8 @@ def data_hash(config: TrainConfig, test: Trial) -> str:
         # a basket of the test's own decides how many orders there are, not the market
         usual = lab.orders if test.basket is None else LabMarket().orders
         market = dataclasses.asdict(dataclasses.replace(lab, orders=usual))
-    asked = dataclasses.asdict(PLAY_BASKET if test.basket is None else test.basket)
-    if not asked["latency_bars"]:  # a later option: days without it are those of before
-        del asked["latency_bars"]
+    basket = PLAY_BASKET if test.basket is None else test.basket
+    asked = as_before("basket", dataclasses.asdict(basket))
     steps = (config.bars_a_day, config.bars_per_step, config.price_limit_bp)
     parts = [market, asked, steps, TEST_SEED, BASKETS_A_DAY]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

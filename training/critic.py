@@ -22,7 +22,7 @@ from training.config import TrainConfig
 from training.episodes import to_device
 from training.learner import learner
 from training.rollout import Player, can_act, sampler
-from training.run import identity
+from training.run import identity, loaded
 from training.scores import Floats
 from training.simulator import Market, begin, prepare
 
@@ -68,8 +68,7 @@ def _player(config: TrainConfig, market: Market, *, trained: bool) -> Player:
     made: Any = learner(config)
     if trained:
         saved = config.runs / identity(config) / "checkpoint.pt"
-        state = torch.load(saved, map_location=config.device, weights_only=False)
-        made.load_state_dict(state["learner"])
+        made.load_state_dict(loaded(saved, config.device)["learner"])
     generator = torch.Generator(device=config.device).manual_seed(TEST_SEED)
     return Player(made.network.eval(), market, config, sampler(generator), made.action_value)
 

@@ -110,10 +110,15 @@ def learned_options(config: TrainConfig) -> dict[str, Any]:
     kept = {name: value for name, value in options if name not in NOT_LEARNING}
     if METHODS[config.method].learns != "pathwise":  # they have the whole penalty from the start
         kept["reward"] |= {"penalised_from": 0.0, "penalised_fully": 0.0}
-    for group, name, before in ADDED:
-        if kept[group][name] == before:
-            del kept[group][name]
+    for group in {part for part, _, _ in ADDED}:
+        kept[group] = as_before(group, kept[group])
     return dict(json.loads(json.dumps(kept, default=_name_only)))
+
+
+def as_before(group: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a part without those of ADDED that mean what was done before they came."""
+    later = {name: before for part, name, before in ADDED if part == group}
+    return {k: value for k, value in options.items() if k not in later or value != later[k]}
 
 
 def _name_only(value: object) -> str:
@@ -159,7 +164,7 @@ def network_of(config: TrainConfig) -> Network:
     saved = config.runs / identity(config) / "checkpoint.pt"
     progress: dict[str, Any] = {"done": 0}
     if saved.is_file():
-        progress = _loaded(saved, config.device)["progress"]
+        progress = loaded(saved, config.device)["progress"]
     if progress["done"] < config.iterations:
         who = f"{config.method} with seed {config.seed}"
         raise ValueError(f"{who} is not trained in {saved.parent}; run training.sweep first")
@@ -219,7 +224,7 @@ def source_hash(where: Arena) -> str:
 def _restore(saved: Path, made: Learner, progress: _Progress, device: str, source: str) -> None:
     if not saved.is_file():
         return
-    state = _loaded(saved, device)
+    state = loaded(saved, device)
     if state["source"] != source:
         raise OtherData(f"{saved.parent} was trained on other data; remove it to train anew")
     made.load_state_dict(state["learner"])
@@ -227,7 +232,7 @@ def _restore(saved: Path, made: Learner, progress: _Progress, device: str, sourc
         setattr(progress, name, value)
 
 
-def _loaded(saved: Path, device: str) -> dict[str, Any]:
+def loaded(saved: Path, device: str) -> dict[str, Any]:
     """What :func:`_save` wrote; raises OtherData."""
     try:
         return dict(torch.load(saved, map_location=device, weights_only=False))

@@ -100,7 +100,7 @@ def _line(found: dict[str, float]) -> str:
 
 def ignored(config: TrainConfig) -> list[str]:
     """Options that are set and that neither the method nor the market of a run looks at."""
-    method, usual = METHODS[config.method], TrainConfig()
+    method, plain = METHODS[config.method], TrainConfig()
     unheard = {
         "ppo": () if method.learns == "ppo" else _fields(config.ppo),
         "pathwise": () if method.learns == "pathwise" else _fields(config.pathwise),
@@ -115,13 +115,13 @@ def ignored(config: TrainConfig) -> list[str]:
         name
         for part, names in unheard.items()
         for name in names
-        if getattr(getattr(config, part), name) != getattr(getattr(usual, part), name)
+        if getattr(getattr(config, part), name) != getattr(getattr(plain, part), name)
     ]
     whole = ["credit", "shaped"] if method.learns == "pathwise" else []
     whole += ["bars_per_step"] if config.lab is not None else []
     whole += ["bars_a_day"] if config.lab is not None or config.bars is not None else []
     whole += ["price_limit_bp"] if config.bars is None else []
-    return found + [name for name in whole if getattr(config, name) != getattr(usual, name)]
+    return found + [name for name in whole if getattr(config, name) != getattr(plain, name)]
 
 
 def _fields(part: Any) -> tuple[str, ...]:
