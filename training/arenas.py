@@ -34,7 +34,7 @@ TEST_SHARE = 0.15
 """Share of a file's days, its last, that are the test window where no split is given."""
 SELECT_SEED, VALIDATE_SEED, TEST_SEED = 20_230_806, 20_230_915, 20_231_107
 PLAY_BASKET = BasketConfig()
-"""What the demo trades and tests ask for: 20 orders, half of them buys, 2% of spare cash."""
+"""What tests ask for, as the demo: 20 orders, half of them buys, 2% of spare cash."""
 LEAST = 4
 """Days of a file with which each window has one, and the first is known."""
 SELECT_DAYS = 256
@@ -88,6 +88,7 @@ def usual_basket(trained: BasketConfig) -> BasketConfig:
     return dataclasses.replace(
         PLAY_BASKET,
         orders=(orders, orders),
+        margin_on=trained.margin_on,
         lot=trained.lot,
         cash_buffer_bp=trained.cash_buffer_bp,
         ticks_per_minor=trained.ticks_per_minor,

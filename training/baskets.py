@@ -1,7 +1,7 @@
 """The orders of a day: which symbols, on which side, and how many shares.
 
-Sizes are those of ``service.play.orders``: what the demo trades is what training trades. Nothing
-here looks at what a day will bring: only opening prices and what was known before the open.
+Sizes are those of ``service.play.orders``, as in the demo. Nothing here looks at what a day will
+bring: only opening prices and what was known before the open.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from training.markets import Ints, MarketDays
 
 Pair = tuple[int, int]
 Range = tuple[float, float]
+Spare = Literal["need", "legs"]
 Kind = Literal["uniform", "bwsl", "neutral", "rebalance", "one_sided", "mixed"]
 
 MIXED: tuple[Kind, ...] = ("uniform", "bwsl", "neutral", "rebalance")
@@ -40,6 +41,9 @@ class BasketConfig:
     """Least and largest share of orders that buy; uniform between them."""
     margin_bp: Range = (200.0, 200.0)
     """Initial cash over what an even schedule needs at the opening prices; uniform between."""
+    margin_on: Spare = "need"
+    """What the margin is a share of: the net need of the schedule, or its buys and its sales each,
+    as in the demo. Of equal sides the net need is small, and prices move both of them."""
     lot: int = 1
     """Shares in a lot, the same for all orders."""
     cash_buffer_bp: int = CASH_BUFFER_BP_DEFAULT

@@ -27,12 +27,12 @@ from service.core.policy import Policy
 from service.play.sample import SampleMarket
 from training.arenas import (
     BASKETS_A_DAY,
-    PLAY_BASKET,
     TEST_SEED,
     TEST_SHARE,
     Arena,
     Days,
     arena,
+    usual_basket,
 )
 from training.config import TrainConfig
 from training.critic import critic_errors
@@ -93,12 +93,16 @@ def _is_done(cell: Cell, test: Trial, runs: Path) -> bool:
         held = json.loads(place.record(test.name).read_text(encoding="utf-8"))
     except ValueError:  # half a record is none
         return False
-    same = held["days_asked"] == test.days and held["data_hash"] == data_hash(cell.config, test)
-    return bool(same)
+    asked = {
+        "days_asked": test.days,
+        "data_hash": data_hash(cell.config, test),
+        "window": window(cell.config),
+    }
+    return all(held.get(name) == value for name, value in asked.items())
 
 
 def data_hash(config: TrainConfig, test: Trial) -> str:
-    """A hash of all that decides what a test's days are: market, basket, window and seeds."""
+    """A hash of all that decides what a test's days are but their window: market, basket, seeds."""
     market: Any = dataclasses.asdict(SampleMarket())
     if config.bars is not None:
         market = _file_hash(config.bars, config.bars.stat().st_mtime_ns)
@@ -107,7 +111,7 @@ def data_hash(config: TrainConfig, test: Trial) -> str:
         # a basket of the test's own decides how many orders there are, not the market
         usual = lab.orders if test.basket is None else LabMarket().orders
         market = dataclasses.asdict(dataclasses.replace(lab, orders=usual))
-    basket = PLAY_BASKET if test.basket is None else test.basket
+    basket = usual_basket(config.basket) if test.basket is None else test.basket
     asked = as_before("basket", dataclasses.asdict(basket))
     steps = (config.bars_a_day, config.bars_per_step, config.price_limit_bp)
     parts = [market, asked, steps, TEST_SEED, BASKETS_A_DAY]

@@ -90,7 +90,9 @@ def draw_changes(
     return Changes(np.where(gone, 0, asked))
 
 
-def windowed_need(orders: Orders, arrival: Ints, steps: int, config: BasketConfig) -> Ints:
+def windowed_need(
+    orders: Orders, arrival: Ints, steps: int, config: BasketConfig, margin_bp: Ints | int = 0
+) -> Ints:
     """As ``initial_cash_minor``, but every order is spread evenly over a window of its own.
 
     Changes of targets are not in it: nobody knows them at the open. Minor units, int64 ``[B]``.
@@ -106,9 +108,10 @@ def windowed_need(orders: Orders, arrival: Ints, steps: int, config: BasketConfi
         sold = np.where(whole, orders.order_qty, last) * ~buys
         paid = buy_cost_minor(last * buys, arrival, ticks)
         paid += buy_cost_minor((done - last) * buys, reserve_px, ticks)
-        flow = paid - sell_proceeds_minor(sold, arrival, ticks)
-        peak = np.maximum(peak, flow.sum(axis=-1))
-    return peak
+        received = sell_proceeds_minor(sold, arrival, ticks)
+        need = paid.sum(axis=-1) * (BP + margin_bp) - received.sum(axis=-1) * (BP - margin_bp)
+        peak = np.maximum(peak, need)
+    return np.asarray(ceil_div(peak, BP))
 
 
 def _even(orders: Orders, step: int) -> Ints:

@@ -125,7 +125,7 @@ class TrainConfig:
     """Bars in one decision step."""
     credit: Credit = "order"
     """Whose return trains an order: its own gain and impact with everyone's cash penalty, or the
-    mean of all. The objective is the same sum; the credit is finer."""
+    mean of all. Its own is less noisy, but leaves out what its cash does to the gains of others."""
     shaped: bool = True
     """Train on gains against the even schedule on the same prices (see simulator)."""
     held_out_days: int = 1_000

@@ -1,7 +1,7 @@
 """Batches of trading days: B days of up to N orders each, drawn from days of bars.
 
-Sizes and initial cash come from the basket rules of ``service.play.orders``: what the demo trades
-is what training trades. Nothing here looks at what a day will bring.
+Sizes and initial cash come from the basket rules of ``service.play.orders``. Nothing here looks at
+what a day will bring.
 """
 
 from __future__ import annotations
@@ -171,8 +171,10 @@ def _cash(
     rng: np.random.Generator, orders: Orders, arrival: Ints, steps: int, config: BasketConfig
 ) -> Ints:
     """What an even schedule needs at the opening prices, and a margin of the day; ``[B]``."""
+    margin = np.rint(rng.uniform(*config.margin_bp, len(arrival))).astype(np.int64)
+    on_legs = margin if config.margin_on == "legs" else 0
     if config.changes:
-        need = windowed_need(orders, arrival, steps, config)
+        need = windowed_need(orders, arrival, steps, config, on_legs)
     else:
         need = initial_cash_minor(
             orders.side,
@@ -180,12 +182,11 @@ def _cash(
             arrival,
             steps,
             lot=config.lot,
-            margin_bp=0,
+            margin_bp=on_legs,
             buffer_bp=config.cash_buffer_bp,
             ticks_per_minor=config.ticks_per_minor,
         )
-    margin = np.rint(rng.uniform(*config.margin_bp, need.shape)).astype(np.int64)
-    return np.asarray(ceil_div(need * (BP + margin), BP))
+    return np.asarray(ceil_div(need * (BP + margin - on_legs), BP))
 
 
 def rules_of(steps: int, config: BasketConfig) -> Rules:

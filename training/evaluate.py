@@ -26,6 +26,7 @@ from training import page
 from training.arenas import PLAY_BASKET, Arena, Days, arena
 from training.config import TrainConfig
 from training.episodes import EpisodeBatch, map_arrays, some_days, take_day, to_device
+from training.intervals import paired_interval
 from training.lab import Truth
 from training.methods import MethodName
 from training.places import Budget, place
@@ -33,7 +34,7 @@ from training.policy import NetworkPolicy
 from training.references.gains import play_logged
 from training.rules import RULES
 from training.run import OtherData, network_of
-from training.scores import MEANS, Floats, Score, paired_interval, score
+from training.scores import MEANS, Floats, Score, score
 from training.simulator import play
 from training.studies import learned
 

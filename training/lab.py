@@ -221,8 +221,9 @@ LABS: dict[str, LabMarket] = {
         liquidity=(0.5, 2.0),
         cushion_bp=50.0,
     ),
-    # later than the others and not one of the comparison: to train on days of many sizes
+    # later than the others and not of the comparison: to train on days of many sizes, and of few
     "tight-sizes": LabMarket(orders=(4, 44)),
+    "tight-five": LabMarket(orders=(5, 5)),
 }
 """Markets by name. Log gain in bp, TOC in brackets, on 300 days of seed 1 (``references``):
 

@@ -95,7 +95,7 @@ def page(held: Pages, notes: Path) -> str:
 _LEGEND = (
     "Mean over seeds; after ± the standard deviation between seeds, in brackets the 95% bootstrap "
     "interval over test days. Slippage is a cost. Differences are paired by day; the second "
-    "interval resamples seeds too."
+    "interval is over seeds too (Welch's t)."
 )
 
 

@@ -13,18 +13,21 @@ TALKING = ("tarmac", "commnet", "is", "tarmac-pathwise", "commnet-pathwise", "is
 ALONE = ("ppo", "ddqn", "alone-pathwise", "iac-t-pathwise-silent")
 """Methods that are compared with each other: those that talk with those that do not. The silent one
 is as deep as those that talk: what it gains is gained by depth."""
+VARIANTS = ("bounded", "sizes", "five", "money", "team")
+"""Ends of arenas in which a method is trained otherwise, and compared with itself: with bounded
+slopes, on days of many orders or of few, for money, on everyone's reward."""
 AGAINST_ALL = "twap-sync"
 """Rule that every method is compared with."""
 
 
 def crossed(a: dict[str, Any], b: dict[str, Any]) -> bool:
     """One method, trained in two ways: on all kinds of baskets, less on the kind that both are
-    tested with; with bounded slopes, on days of many sizes or for money, less without."""
+    tested with; as one of VARIANTS, less as usual."""
     if a["seed"] is None or a["method"] != b["method"]:
         return False
     if a["study"] == "generators":
         return bool(a["arena"] == "sample-mixed" and b["arena"] == b["test"])
-    changed = a["arena"] in [f"{b['arena']}-{how}" for how in ("bounded", "sizes", "money")]
+    changed = a["arena"] in [f"{b['arena']}-{how}" for how in VARIANTS]
     return bool(changed and a["rounds"] == b["rounds"])
 
 

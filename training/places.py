@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from training.baskets import BasketConfig
+from training.baskets import BasketConfig, Spare
 from training.config import PathwiseConfig, TrainConfig
 from training.lab import LABS
 from training.simulator import RewardConfig
@@ -22,6 +22,10 @@ FOLDERS = {
     "us_equity_1m_2018": 30,
 }
 """Folders of real bars, and how many bars make half an hour."""
+SPARE_ON_LEGS = ("cn_ashare_15m_2025",)
+"""Folders whose spare cash is a share of the buys and of the sales each: with a share of what the
+schedule needs on the whole TWAP itself ran short of cash in 1.6% of the steps."""
+TRAIN_BASKET = TrainConfig().basket
 PRICE_LIMITS_BP = {"cn_ashare_15m_2025": 1_000}
 """Daily price limits of markets that have one for all their symbols."""
 FEW_DAYS = PathwiseConfig(risk_per_bp=0.03, weight_decay=0.1)
@@ -68,6 +72,7 @@ def place(arena: str, budget: Budget, data: Path) -> TrainConfig:
     """The options of training that name an arena: a lab market, a folder of ``data``, sample."""
     days = budget.rollout_days
     if arena in FOLDERS:
+        spare: Spare = "legs" if arena in SPARE_ON_LEGS else "need"
         return TrainConfig(
             bars=data / arena / "bars.parquet",
             bars_per_step=FOLDERS[arena],
@@ -75,6 +80,7 @@ def place(arena: str, budget: Budget, data: Path) -> TrainConfig:
             days=days,
             iterations=budget.bars_iterations,
             pathwise=FEW_DAYS,
+            basket=dataclasses.replace(TRAIN_BASKET, margin_on=spare),
         )
     if arena == "sample":
         return TrainConfig(days=days, iterations=budget.market_iterations)

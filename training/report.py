@@ -20,16 +20,12 @@ import numpy as np
 
 from service.core.units import BP
 from training.cells import finite, where
+from training.intervals import paired_interval, paired_interval_of_runs, share_interval
 from training.page import BY_ROUND, Comparisons, Pages, Summary, page
 from training.pairs import crossed, side_by_side
 from training.places import Budget, Trial
 from training.plots import calibration, eg_against_toc, learning_curves, lines
-from training.scores import (
-    Floats,
-    paired_interval,
-    paired_interval_of_runs,
-    share_interval,
-)
+from training.scores import Floats
 from training.simulator import RewardConfig
 from training.studies import REFERENCES, STUDIES, Cell, command
 

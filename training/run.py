@@ -46,6 +46,7 @@ ADDED = (
     ("network", "gate", 16),
     ("pathwise", "slope_bp_max", 0.0),
     ("basket", "latency_bars", 0),
+    ("basket", "margin_on", "need"),
     ("reward", "weight", "order"),
 )
 """Options that came later, each with the value that means what was done before it came: with it

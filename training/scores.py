@@ -1,19 +1,17 @@
-"""What days that are over say about a method, day by day, and how sure differences are.
+"""What days that are over say about a method, day by day.
 
 Metrics of orders are those of the core (paper.md section 6). Everything is also kept by calendar
-day: orders of one day share its market, so intervals resample whole days, paired between methods;
-several baskets of one day are averaged into it first.
+day, several baskets of one day averaged: orders of one day share its market, so days are what
+intervals resample (intervals.py).
 """
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from service.core import metrics
 from service.core.day import Day
@@ -23,14 +21,6 @@ from training.simulator import RewardConfig
 Floats = npt.NDArray[np.float64]
 
 USUAL = RewardConfig()
-RESAMPLES = 10_000
-BATCH = 500
-"""Resamples that are held in memory at once."""
-LEVEL = 0.95
-DAYS_LEAST = 10
-"""Fewer days have no interval: a bootstrap of 5 covers 83% where it says 95%."""
-DAYS_MANY = 100
-"""Fewer days get the bias-corrected bootstrap, which is slower."""
 MEANS = (
     "slippage_bp",
     "shortfall_bp",
@@ -137,82 +127,3 @@ def low_water(day: Day) -> Floats:
 
 def _mean(values: Any, live: Any) -> Floats:
     return np.asarray((values * live).sum(axis=-1) / live.sum(axis=-1), dtype=np.float64)
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """An estimate and its 95% percentile bootstrap interval, in the unit of what it is of."""
-
-    value: float
-    low: float
-    high: float
-
-
-def paired_interval(a: Floats, b: Floats, seed: int = 0) -> Interval:
-    """Mean of ``a`` less ``b`` over the same days; ``[D]``, or ``[S, D]`` of S runs each.
-
-    Runs are averaged by day first: the interval says what other days would change, for these runs.
-    """
-    difference = np.atleast_2d(a).mean(axis=0) - np.atleast_2d(b).mean(axis=0)
-    return _bootstrap((difference,), np.mean, seed)
-
-
-def share_interval(gain: Floats, bound: Floats, seed: int = 0) -> Interval:
-    """Mean of ``gain`` over mean of ``bound``, both of the same days ``[D]`` (gain: ``[S, D]``)."""
-
-    def ratio(top: Floats, bottom: Floats, axis: int = -1) -> Floats:
-        return np.asarray(top.mean(axis=axis) / bottom.mean(axis=axis))
-
-    return _bootstrap((np.atleast_2d(gain).mean(axis=0), bound), ratio, seed)
-
-
-def _bootstrap(samples: tuple[Floats, ...], statistic: Any, seed: int) -> Interval:
-    value, days = float(statistic(*samples)), len(samples[0])
-    if days < DAYS_LEAST:
-        return Interval(value, float("nan"), float("nan"))
-    if all(np.allclose(sample, sample[..., :1], rtol=1e-9, atol=1e-12) for sample in samples):
-        return Interval(value, value, value)
-    found = stats.bootstrap(
-        samples,
-        statistic,
-        n_resamples=RESAMPLES,
-        batch=BATCH,
-        vectorized=True,
-        paired=True,
-        axis=-1,
-        confidence_level=LEVEL,
-        method="percentile" if days >= DAYS_MANY else "BCa",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return Interval(value, float(found.low), float(found.high))
-
-
-def paired_interval_of_runs(a: Floats, b: Floats, seed: int = 0) -> Interval:
-    """As :func:`paired_interval`, but the runs ``[S, D]`` of each are resampled too.
-
-    It says what other days and other seeds of training would change.
-    """
-    a, b = np.atleast_2d(a), np.atleast_2d(b)
-    value = float(a.mean() - b.mean())
-    if a.shape[1] < DAYS_LEAST:
-        return Interval(value, float("nan"), float("nan"))
-    days, rng = _weights(a.shape[1], seed), np.random.default_rng([seed, len(a), len(b)])
-    runs = [_drawn(rng, RESAMPLES, len(each)) for each in (a, b)]
-    found = ((days @ a.T) * runs[0]).sum(1) - ((days @ b.T) * runs[1]).sum(1)
-    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(value, float(low), float(high))
-
-
-@functools.lru_cache(maxsize=1)
-def _weights(count: int, seed: int) -> Floats:
-    """The same resamples of ``count`` days for every pair: drawing them is most of the work."""
-    rng = np.random.default_rng(seed)
-    parts = [_drawn(rng, BATCH, count) for _ in range(RESAMPLES // BATCH)]
-    return np.concatenate(parts)
-
-
-def _drawn(rng: np.random.Generator, resamples: int, count: int) -> Floats:
-    """Shares of ``count`` things in resamples of them; ``[resamples, count]``."""
-    drawn = rng.integers(0, count, (resamples, count)) + count * np.arange(resamples)[:, None]
-    times = np.bincount(drawn.ravel(), minlength=resamples * count)
-    return np.asarray(times.reshape(resamples, count) / count)

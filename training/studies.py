@@ -18,7 +18,16 @@ from training.baskets import MIXED, BasketConfig, Kind
 from training.channels import NetworkConfig
 from training.config import PathwiseConfig, PPOConfig, TrainConfig
 from training.methods import METHODS, MethodName
-from training.places import FOLDERS, LAB_ARENAS, TIGHT_ARENAS, Budget, Trial, place, usual_test
+from training.places import (
+    FOLDERS,
+    LAB_ARENAS,
+    TIGHT_ARENAS,
+    TRAIN_BASKET,
+    Budget,
+    Trial,
+    place,
+    usual_test,
+)
 from training.rules import RULES
 
 Reference = Literal["planner", "informed", "clairvoyant"]
@@ -50,7 +59,6 @@ BOUNDED = PathwiseConfig(slope_bp_max=1_000.0)
 SEEDS = tuple(range(1, 7))
 FEW_SEEDS = SEEDS[:3]
 SCALES = (5, 10, 20, 50, 100, 200)
-TRAIN_BASKET = TrainConfig().basket
 ARRIVING = BasketConfig(arrive_share=(0.3, 0.3))
 """Test baskets of which nearly a third arrives during the day."""
 LATE_BARS = (1, 2, 4)
@@ -152,7 +160,10 @@ def _long(budget: Budget, data: Path) -> list[Cell]:
         reward = dataclasses.replace(config.reward, sigma=LONGER_SIGMA)
         made = dataclasses.replace(config, iterations=LONGER * config.iterations, reward=reward)
         cells += fixed("long", arena, config, tests)
-        cells += learned("long", f"{arena}-x{LONGER}", made, tests, [BEST, "tarmac-pathwise"])
+        compared: list[MethodName] = [BEST, "tarmac-pathwise"]
+        if arena == "lab-tight":
+            compared += ["iac-t", "tarmac", "ppo"]  # which still rise at the usual length
+        cells += learned("long", f"{arena}-x{LONGER}", made, tests, compared)
     return cells
 
 
@@ -173,7 +184,9 @@ def _ablations(budget: Budget, data: Path) -> list[Cell]:
     config, test = place("lab-tight", budget, data), usual_test("lab-tight", budget)
     cells = fixed("ablations", "lab-tight", config, [test])
     compared: tuple[MethodName, ...] = ("iac-t", "tarmac", *PATHWISE, *ABLATIONS)
-    return cells + learned("ablations", "lab-tight", config, [test], compared)
+    cells += learned("ablations", "lab-tight", config, [test], compared)
+    team = dataclasses.replace(config, credit="team")
+    return cells + learned("ablations", "lab-tight-team", team, [test], ["iac-t", "ppo"])
 
 
 def _messages(budget: Budget, data: Path) -> list[Cell]:
@@ -209,19 +222,24 @@ def _scale(budget: Budget, data: Path) -> list[Cell]:
     cells = fixed("scale", "lab-tight", config, tests)
     compared: tuple[MethodName, ...] = (BEST, "tarmac-pathwise", "alone-pathwise")
     cells += learned("scale", "lab-tight", config, tests, compared)
-    many = place("lab-tight-sizes", budget, data)
-    return cells + learned("scale", "lab-tight-sizes", many, tests, [BEST, "alone-pathwise"])
+    for other, asked in (("sizes", tests), ("five", tests[:1])):
+        arena = f"lab-tight-{other}"
+        made = place(arena, budget, data)
+        cells += learned("scale", arena, made, asked, [BEST, "alone-pathwise"])
+    return cells
 
 
 def _generators(budget: Budget, data: Path) -> list[Cell]:
     kinds: tuple[Kind, ...] = (*MIXED, "one_sided")
     sample, days = place("sample", budget, data), budget.sample_test_days
-    tests = [Trial(f"sample-{kind}", days, BasketConfig(kind=kind)) for kind in kinds]
+    baskets = [BasketConfig(kind=kind, margin_on="legs") for kind in kinds]
+    tests = [Trial(f"sample-{basket.kind}", days, basket) for basket in baskets]
     cells = fixed("generators", "sample", sample, tests)
     for kind in (*kinds, "mixed"):
-        basket = dataclasses.replace(TRAIN_BASKET, kind=kind)
+        basket = dataclasses.replace(TRAIN_BASKET, kind=kind, margin_on="legs")
         config = dataclasses.replace(sample, basket=basket)
-        cells += learned("generators", f"sample-{kind}", config, tests, [BEST], FEW_SEEDS)
+        seeds = SEEDS if kind in ("mixed", "one_sided") else FEW_SEEDS
+        cells += learned("generators", f"sample-{kind}", config, tests, [BEST], seeds)
     return cells
 
 

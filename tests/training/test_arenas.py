@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from service.core import metrics
 from service.play.bars import BarsError
 from service.play.sample import generate_days
 from training.arenas import Days, arena, windows
-from training.baskets import BasketConfig
+from training.baskets import BasketConfig, Kind
 from training.config import TrainConfig
 from training.lab import LABS
 from training.markets import MarketDays
+from training.rules import RULES
+from training.simulator import play
 
 from .small import write_bars
 
@@ -141,3 +144,18 @@ def test_the_sample_market_is_tested_on_the_baskets_of_the_demo() -> None:
 def test_an_unknown_lab_is_named_with_what_there_is() -> None:
     with pytest.raises(ValueError, match="no lab market 'nowhere'; choose among mild, tight"):
         arena(TrainConfig(lab="nowhere"))
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_even_slices_seldom_run_short_of_cash(kind: Kind) -> None:
+    """TWAP's own TOC is at most 1% with the spare cash of the tests of every kind of basket."""
+    usual = kind in ("uniform", "bwsl")
+    basket = BasketConfig(kind=kind, margin_on="need" if usual else "legs")
+    (batch,) = arena(TrainConfig(), basket).test(150).batches
+    assert 100 * metrics.conflict_share(play(batch, RULES["twap"])).mean() <= 1.0
+
+
+def test_a_share_of_the_net_need_is_too_little_for_equal_sides() -> None:
+    basket = BasketConfig(kind="neutral")
+    (batch,) = arena(TrainConfig(), basket).test(50).batches
+    assert 100 * metrics.conflict_share(play(batch, RULES["twap"])).mean() > 2.0

@@ -67,6 +67,11 @@ def test_cash_comes_from_arrival_prices_and_the_margin(kind: Kind) -> None:
         orders.side, orders.order_qty, batch.bars.open[:, 0], 4, margin_bp=0, buffer_bp=300
     )
     np.testing.assert_array_equal(batch.cash_minor, ceil_div(need * (BP + 150), BP))
+    legs = drawn(kind, margin_bp=(150.0, 150.0), margin_on="legs")
+    spare = initial_cash_minor(
+        orders.side, orders.order_qty, batch.bars.open[:, 0], 4, margin_bp=150, buffer_bp=300
+    )
+    np.testing.assert_array_equal(legs.cash_minor, spare)
     later = market()
     later = replace(later, close=2 * later.close, high=3 * later.high, volume=5 * later.volume)
     again = drawn(kind, later, margin_bp=(150.0, 150.0))

@@ -1,4 +1,4 @@
-"""Scores of finished days, intervals of their differences, and the cash-aware schedule."""
+"""Scores of finished days, and the cash-aware schedule."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from service.core import metrics
 from service.core.orders import BUY, Proceeds
@@ -16,12 +15,7 @@ from training.config import TrainConfig
 from training.episodes import to_device
 from training.evaluate import always, played
 from training.rules import RULES, twap_sync
-from training.scores import (
-    paired_interval,
-    paired_interval_of_runs,
-    score,
-    share_interval,
-)
+from training.scores import score
 from training.simulator import RewardConfig, advance, begin, play, prepare, rewards, weights
 
 from .small import by_hand, episodes
@@ -102,37 +96,6 @@ def test_low_water_is_the_share_of_the_initial_cash() -> None:
     day = play(batch, RULES["twap"])
     known = np.minimum(day.min_cash_minor / batch.cash_minor, 1.0)
     np.testing.assert_allclose(score([day]).days["low_water_pct"], 100 * known, atol=1e-3)
-
-
-def test_an_interval_is_that_of_the_normal_law() -> None:
-    rng = np.random.default_rng(0)
-    drawn = rng.normal(3.0, 10.0, 400)
-    found = paired_interval(drawn + 1.0, np.ones(400))
-    low, high = stats.norm.interval(0.95, drawn.mean(), drawn.std() / 20)
-    assert found.value == pytest.approx(drawn.mean())
-    assert (found.low, found.high) == (pytest.approx(low, abs=0.1), pytest.approx(high, abs=0.1))
-    assert found == paired_interval(drawn + 1.0, np.ones(400))
-
-
-def test_an_interval_holds_the_mean_it_is_of() -> None:
-    rng = np.random.default_rng(0)
-    found = [paired_interval(rng.normal(3.0, 10.0, 200), np.zeros(200), s) for s in range(40)]
-    assert sum(each.low < 3.0 < each.high for each in found) >= 34
-
-
-def test_what_all_days_share_is_certain_and_seeds_are_averaged() -> None:
-    days = np.random.default_rng(1).normal(0.0, 10.0, (2, 50))
-    found = paired_interval(days + np.array([[1.0], [3.0]]), days)
-    assert (found.low, found.value, found.high) == pytest.approx((2.0, 2.0, 2.0))
-    of_runs = paired_interval_of_runs(days + np.array([[1.0], [3.0]]), days)
-    assert of_runs.value == pytest.approx(2.0)
-    assert of_runs.low < 1.5 < 2.5 < of_runs.high
-
-
-def test_a_share_is_a_ratio_of_means() -> None:
-    bound = np.random.default_rng(2).uniform(10.0, 20.0, 100)
-    found = share_interval(0.5 * bound, bound)
-    assert (found.low, found.value, found.high) == pytest.approx((0.5, 0.5, 0.5))
 
 
 @pytest.mark.parametrize("proceeds", list(Proceeds))
