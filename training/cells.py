@@ -38,6 +38,7 @@ from training.config import TrainConfig
 from training.critic import critic_errors
 from training.episodes import EpisodeBatch, some_days, to_device
 from training.evaluate import always, played
+from training.identity import as_before, identity, learned_options
 from training.lab import LABS, LabMarket
 from training.methods import METHODS
 from training.places import Budget, Trial
@@ -47,7 +48,7 @@ from training.references.clairvoyant import clairvoyant_bp
 from training.references.informed import informed_bp
 from training.references.planner import Planner
 from training.rules import RULES
-from training.run import Finished, Report, as_before, identity, learned_options, train
+from training.run import Finished, Report, train
 from training.scores import Floats, Score
 from training.simulator import advance, begin, prepare
 from training.studies import Cell, command

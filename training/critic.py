@@ -20,9 +20,10 @@ from service.core.observe import observe
 from training.arenas import TEST_SEED, Arena
 from training.config import TrainConfig
 from training.episodes import to_device
+from training.identity import identity
 from training.learner import learner
 from training.rollout import Player, can_act, sampler
-from training.run import identity, loaded
+from training.run import loaded
 from training.scores import Floats
 from training.simulator import Market, begin, prepare
 

@@ -7,7 +7,8 @@
     {{critic lab-tight-q-branch iac-t rank_correlation round=1}}    what was measured of a round
     {{compare lab-tight iac-t tarmac eg_bp}}   a difference and its interval
 
-are replaced; a placeholder that fits no number, or two, is an error, so no number can be stale.
+are replaced; a placeholder that fits no number, or two, is an error, so what is filled in is never
+stale.
 """
 
 from __future__ import annotations

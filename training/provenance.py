@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def git_commit() -> str | None:
-    """The commit that is checked out, None outside of a repository."""
-    try:
-        head = (ROOT / ".git" / "HEAD").read_text(encoding="utf-8").strip()
-        if not head.startswith("ref: "):
-            return head
-        return (ROOT / ".git" / head[5:]).read_text(encoding="utf-8").strip()
-    except OSError:
+def git_commit(root: Path = ROOT) -> str | None:
+    """The commit that is checked out, with ``-dirty`` where tracked files differ from it; None
+    outside of a repository or without git."""
+    asked = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+    if not (root / ".git").exists():
         return None
+    try:
+        done = subprocess.run(  # noqa: S603 - nothing here comes from outside
+            [*asked, "--exclude=*"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
 
 
 def sha256(path: Path) -> str:

@@ -29,30 +29,14 @@ from service.core.units import BP
 from training.arenas import Arena
 from training.config import TrainConfig
 from training.episodes import EpisodeBatch, to_device
+from training.identity import identity
 from training.learner import Learner, learner
-from training.methods import METHODS
 from training.parallel import ALONE, Ranks
 from training.policy import Network, NetworkPolicy
 from training.simulator import RewardConfig, play, weights
 
 Report = Callable[[int, dict[str, float]], None]
 """Called after each iteration with its number from 1 and its diagnostics."""
-NOT_LEARNING = frozenset(
-    "runs models name tensorboard checkpoint_every held_out_days threads device".split()
-)
-"""Options that change nothing of what is learned; the rest identify a run."""
-ADDED = (
-    ("pathwise", "risk_per_bp", 0.0),
-    ("network", "gate", 16),
-    ("pathwise", "slope_bp_max", 0.0),
-    ("basket", "latency_bars", 0),
-    ("basket", "margin_on", "need"),
-    ("reward", "weight", "order"),
-)
-"""Options that came later, each with the value that means what was done before it came: with it
-runs keep the name that they had."""
-
-
 ECHO_S = 2.0
 """Under torchrun Ctrl-C comes twice, from the terminal and from torchrun: within this many seconds
 it is one request."""
@@ -96,34 +80,6 @@ class _Progress:
     best_bp: float = float("-inf")
     curve: list[tuple[int, float]] = dataclasses.field(default_factory=list)
     last: dict[str, float] = dataclasses.field(default_factory=dict)
-
-
-def identity(config: TrainConfig) -> str:
-    """A name for all that decides what a run learns: method, seed and a hash of the options."""
-    text = json.dumps(learned_options(config), sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-    return f"{config.method}-k{config.network.rounds}-s{config.seed}-{digest}"
-
-
-def learned_options(config: TrainConfig) -> dict[str, Any]:
-    """The options that decide what is learned, as JSON has them."""
-    options = dataclasses.asdict(config).items()
-    kept = {name: value for name, value in options if name not in NOT_LEARNING}
-    if METHODS[config.method].learns != "pathwise":  # they have the whole penalty from the start
-        kept["reward"] |= {"penalised_from": 0.0, "penalised_fully": 0.0}
-    for group in {part for part, _, _ in ADDED}:
-        kept[group] = as_before(group, kept[group])
-    return dict(json.loads(json.dumps(kept, default=_name_only)))
-
-
-def as_before(group: str, options: dict[str, Any]) -> dict[str, Any]:
-    """The options of a part without those of ADDED that mean what was done before they came."""
-    later = {name: before for part, name, before in ADDED if part == group}
-    return {k: value for k, value in options.items() if k not in later or value != later[k]}
-
-
-def _name_only(value: object) -> str:
-    return f"{value.parent.name}/{value.name}" if isinstance(value, Path) else str(value)
 
 
 def train(

@@ -34,11 +34,12 @@ from training.config import TrainConfig
 from training.episodes import to_device
 from training.evaluate import on_host, play_day_by_day, report, rules, table
 from training.export import served, shipped_row, write_model
+from training.identity import identity
 from training.methods import METHODS
 from training.parallel import join, leave
 from training.policy import Network, NetworkPolicy
 from training.provenance import git_commit
-from training.run import Diverged, Finished, Interrupted, OtherData, Report, identity, train
+from training.run import Diverged, Finished, Interrupted, OtherData, Report, train
 from training.scores import Score, score
 from training.simulator import play
 

@@ -16,14 +16,13 @@ from training.baskets import BasketConfig
 from training.channels import NetworkConfig
 from training.config import DDQNConfig, PathwiseConfig, PPOConfig, TrainConfig
 from training.episodes import to_device
+from training.identity import identity, learned_options
 from training.methods import MethodName
 from training.run import (
     Diverged,
     Finished,
     Interrupted,
     OtherData,
-    identity,
-    learned_options,
     network_of,
     objective_bp,
     train,
