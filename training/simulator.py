@@ -145,8 +145,9 @@ def rewards(step: Step, gain: Array, config: RewardConfig, credit: Credit = "ord
     """What trains each order, in training units; ``gain`` is the step's ``gain`` or ``shaped``.
 
     The objective is the mean of R over the n orders that are there, each as much as it counts.
-    ``team`` gives every order that mean. ``order`` gives it what its own action moves of n times
-    that mean: its own gain and impact, and the whole of everyone's cash penalty.
+    ``team`` gives every order that mean. ``order`` gives it its own part of n times that mean, and
+    the whole of everyone's cash penalty: less noise, but what its cash does to the gains of others
+    is not in it.
     """
     xp = namespace(gain)
     live = xp.astype(step.live, gain.dtype)
