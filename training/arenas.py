@@ -24,6 +24,7 @@ from service.play.sample import SampleMarket
 from training.baskets import enough_symbols
 from training.config import TrainConfig
 from training.episodes import BasketConfig, EpisodeBatch, draw
+from training.errors import Refused
 from training.lab import LABS, LabMarket, Truth, lab_episodes
 from training.markets import MarketDays, from_file, generated
 from training.provenance import sha256
@@ -100,7 +101,7 @@ def usual_basket(trained: BasketConfig) -> BasketConfig:
 def lab_arena(name: str, orders: tuple[int, int] | None = None) -> Arena:
     """A lab market; its test days may have another number of orders than those of training."""
     if name not in LABS:
-        raise ValueError(f"there is no lab market {name!r}; choose among {', '.join(LABS)}")
+        raise Refused(f"there is no lab market {name!r}; choose among {', '.join(LABS)}")
     lab = LABS[name]
     tested = lab if orders is None else dataclasses.replace(lab, orders=orders)
 

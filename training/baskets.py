@@ -16,6 +16,7 @@ from service.core.limits import CASH_BUFFER_BP_DEFAULT
 from service.core.orders import BUY, SELL, Proceeds
 from service.core.units import floor_to_lot
 from service.play.orders import SIZE_SHARE_MAX, draw_sizes
+from training.errors import Refused
 from training.markets import Ints, MarketDays
 
 Pair = tuple[int, int]
@@ -188,7 +189,7 @@ _KINDS: dict[Kind, Callable[..., Basket]] = {
 
 def enough_symbols(days: MarketDays, config: BasketConfig) -> None:
     """Refuse baskets of which the largest may have more orders than a day has symbols, before one
-    is drawn; raises ValueError."""
+    is drawn; raises Refused."""
     _usable(days, config)
 
 
@@ -197,7 +198,7 @@ def _usable(days: MarketDays, config: BasketConfig) -> Any:
     enough = days.reference.adv_qty * SIZE_SHARE_MAX >= config.lot * days.steps
     wanted, scarce = config.orders[1], int(enough.sum(axis=1).min())
     if wanted > scarce:
-        raise ValueError(
+        raise Refused(
             f"{wanted} orders a day asked for, but one day has {scarce} symbols that trade enough; "
             "lower --orders, or give bars of more symbols"
         )
@@ -235,7 +236,7 @@ def _buys(rng: np.random.Generator, live: Any, buy_share: Range, least: int = 0)
 
 def _at_least_two(config: BasketConfig) -> None:
     if config.orders[0] < 2:
-        raise ValueError(f"a {config.kind} basket needs at least 2 orders; raise the fewest orders")
+        raise Refused(f"a {config.kind} basket needs at least 2 orders; raise the fewest orders")
 
 
 def _matched(side: Ints, qty: Ints, px: Ints, lot: int) -> Ints:

@@ -37,6 +37,7 @@ from training.arenas import (
 from training.config import TrainConfig
 from training.critic import critic_errors
 from training.episodes import EpisodeBatch, some_days, to_device
+from training.errors import OtherData, Refused
 from training.evaluate import always, played
 from training.identity import as_before, identity, learned_options
 from training.lab import LABS, LabMarket
@@ -74,6 +75,14 @@ class Where:
         """The same by day, float64 ``[D]`` each."""
         return self.folder / f"score-{test}.npz"
 
+    def held(self, test: str) -> dict[str, Any]:
+        """What the record of a test says; raises OtherData."""
+        path = self.record(test)
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise OtherData(f"{path} is damaged; remove it and sweep again") from error
+
 
 def where(cell: Cell, runs: Path) -> Where:
     """The folder of a cell; of rules and references by their arena."""
@@ -91,8 +100,8 @@ def _is_done(cell: Cell, test: Trial, runs: Path) -> bool:
     if not (place.record(test.name).is_file() and place.values(test.name).is_file()):
         return False
     try:
-        held = json.loads(place.record(test.name).read_text(encoding="utf-8"))
-    except ValueError:  # half a record is none
+        held = place.held(test.name)
+    except OtherData:  # half a record is none
         return False
     asked = {
         "days_asked": test.days,
@@ -183,7 +192,7 @@ def _bound(player: str, there: Arena, days: Days) -> tuple[dict[str, Any], Value
     elif days.truth is not None and there.lab is not None:
         gain = informed_bp(batch, days.truth, there.lab)
     else:
-        raise ValueError(f"{player} needs a lab market; {there.name} is none")
+        raise Refused(f"{player} needs a lab market; {there.name} is none")
     return {"log_gain_bp": float(gain.mean()), "days": len(gain)}, {"log_gain_bp": gain}
 
 

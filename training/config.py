@@ -11,6 +11,7 @@ import torch
 
 from training.channels import NetworkConfig
 from training.episodes import BasketConfig
+from training.errors import Refused
 from training.methods import METHODS, MethodName
 from training.simulator import Credit, RewardConfig
 
@@ -162,34 +163,32 @@ class TrainConfig:
         counts = ("iterations", "days", "bars_a_day", "bars_per_step", "held_out_days", "threads")
         for name in (*counts, "checkpoint_every", "select_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+                raise Refused(f"{name} is {getattr(self, name)}; it must be at least 1")
         if not 0 <= self.network.rounds <= ROUNDS_MAX:
-            raise ValueError(f"rounds is {self.network.rounds}; choose 0 to {ROUNDS_MAX}")
+            raise Refused(f"rounds is {self.network.rounds}; choose 0 to {ROUNDS_MAX}")
         self._check_parts()
         fewest, most = self.basket.orders
         if not 1 <= fewest <= most:
-            raise ValueError(
-                f"orders is {fewest} {most}; give the fewest, then the most, from 1 on"
-            )
+            raise Refused(f"orders is {fewest} {most}; give the fewest, then the most, from 1 on")
         if self.lab is not None and self.bars is not None:
-            raise ValueError("lab and bars are two markets; give --lab or --bars")
+            raise Refused("lab and bars are two markets; give --lab or --bars")
         if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
-            raise ValueError(f"device is {self.device}; choose cpu or cuda")
+            raise Refused(f"device is {self.device}; choose cpu or cuda")
         if self.device != "cpu" and not torch.cuda.is_available():
-            raise ValueError(f"device is {self.device}, but torch finds no GPU; use --device cpu")
+            raise Refused(f"device is {self.device}, but torch finds no GPU; use --device cpu")
 
     def _check_parts(self) -> None:
-        """Refuse what the parts of a run could only fail on later; raises ValueError."""
+        """Refuse what the parts of a run could only fail on later; raises Refused."""
         if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; it must be at least 0")
+            raise Refused(f"seed is {self.seed}; it must be at least 0")
         for part, names in COUNTED.items():
             for name in names.split():
                 if (value := getattr(getattr(self, part), name)) < 1:
-                    raise ValueError(f"{name} is {value}; it must be at least 1")
+                    raise Refused(f"{name} is {value}; it must be at least 1")
         for name in ("buy_share", "arrive_share", "amend_share", "cancel_share"):
             least, largest = getattr(self.basket, name)
             if not 0 <= least <= largest <= 1:
-                raise ValueError(
+                raise Refused(
                     f"{name} is {least:g} {largest:g}; give the least, then the largest, "
                     "both between 0 and 1"
                 )

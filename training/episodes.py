@@ -22,6 +22,7 @@ from service.core.units import BP, Array, ceil_div
 from service.play.orders import initial_cash_minor
 from training.baskets import BasketConfig, draw_basket
 from training.changes import Changes, draw_changes, draw_windows, windowed_need
+from training.errors import Refused
 from training.markets import COLUMNS, FLAGS, Ints, MarketDays
 
 __all__ = ["Bars", "BasketConfig", "EpisodeBatch", "draw", "map_arrays", "take_day", "to_device"]
@@ -82,7 +83,7 @@ def draw(
     """
     every = len(days.close)
     if not 0 <= config.latency_bars < days.bars_per_step:
-        raise ValueError(
+        raise Refused(
             f"latency_bars is {config.latency_bars}; an interval has {days.bars_per_step} bars, "
             "and at least one must be left to trade in"
         )

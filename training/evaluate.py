@@ -21,11 +21,11 @@ from rich.table import Table
 
 from service.core.day import Day
 from service.core.policy import Policy
-from service.play.bars import BarsError
 from training import page
 from training.arenas import PLAY_BASKET, Arena, Days, arena
 from training.config import TrainConfig
 from training.episodes import EpisodeBatch, map_arrays, some_days, take_day, to_device
+from training.errors import told
 from training.intervals import paired_interval
 from training.lab import Truth
 from training.methods import MethodName
@@ -33,7 +33,7 @@ from training.places import Budget, place
 from training.policy import NetworkPolicy
 from training.references.gains import play_logged
 from training.rules import RULES
-from training.run import OtherData, network_of
+from training.run import network_of
 from training.scores import MEANS, Floats, Score, score
 from training.simulator import play
 from training.studies import learned
@@ -209,6 +209,7 @@ class EvaluateConfig:
     """The budget that the methods were trained with."""
 
 
+@told("evaluate")
 def main(config: EvaluateConfig) -> list[dict[str, Any]]:
     """Score, show and perhaps write."""
     if config.methods and not config.arenas:
@@ -273,7 +274,4 @@ def _scores(config: EvaluateConfig, name: str, where: Arena, days: Days) -> dict
 if __name__ == "__main__":
     import tyro
 
-    try:
-        main(tyro.cli(EvaluateConfig, config=(tyro.conf.OmitArgPrefixes,)))
-    except (ValueError, BarsError, OtherData, OSError) as error:
-        raise SystemExit(f"evaluate: {error}") from error
+    main(tyro.cli(EvaluateConfig, config=(tyro.conf.OmitArgPrefixes,)))

@@ -32,6 +32,7 @@ from service.manifest import MANIFEST, NAME, RETRAIN, Manifest, Row, read, write
 from service.onnx_policy import INPUT, OUTPUTS, ModelRefused, OnnxPolicy, load
 from service.play.sample import SampleMarket
 from training.episodes import BasketConfig, draw, take_day
+from training.errors import ExportFailed, Refused
 from training.markets import generated
 from training.policy import Network
 from training.simulator import advance, begin, prepare
@@ -51,10 +52,7 @@ GOLDEN_ORDERS = 5
 VERSIONS_KEPT = 3
 """Versions of a model that stay listed when one is written: the new one, what was current before
 it, and the latest other one."""
-
-
-class ExportFailed(Exception):
-    """The exported file does not decide as the network does; nothing was written."""
+NOT_SHIPPED = "nothing is shipped and the run is kept: try other versions of torch and onnxruntime"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ def to_onnx(network: Network, metadata: dict[str, str]) -> bytes:
             dynamo=True,
         )
     if program is None:
-        raise ExportFailed("torch returned no ONNX program")
+        raise ExportFailed(f"torch returned no ONNX program; {NOT_SHIPPED}")
     model = program.model_proto
     _strip_notes(model)
     onnx.helper.set_model_props(model, metadata)
@@ -139,7 +137,9 @@ def compare(network: Network, served: OnnxPolicy) -> Parity:
             off, ties = _compare_one(network, served, features)
             worst, near_ties, decisions = max(worst, off), near_ties + ties, decisions + orders
     if worst > PARITY_TOLERANCE:
-        raise ExportFailed(f"ONNX differs from torch by {worst:.1e}, over {PARITY_TOLERANCE:.0e}")
+        raise ExportFailed(
+            f"ONNX differs from torch by {worst:.1e}, over {PARITY_TOLERANCE:.0e}; {NOT_SHIPPED}"
+        )
     return Parity(worst, decisions, near_ties)
 
 
@@ -155,11 +155,23 @@ def _compare_one(network: Network, served: OnnxPolicy, features: Features) -> tu
         if swapped.any():
             top = np.sort(probabilities[k][swapped], axis=-1)
             if (top[:, -1] - top[:, -2]).max() > PARITY_MARGIN:
-                raise ExportFailed(f"an action of round {k + 1} differs and is no near-tie")
+                raise ExportFailed(
+                    f"an action of round {k + 1} differs and is no near-tie; {NOT_SHIPPED}"
+                )
             return worst, int(swapped.sum())  # what follows a swap heard other messages
     return worst, 0
 
 
+@contextlib.contextmanager
+def _admitted() -> Iterator[None]:
+    """What the service's gate refuses is refused here, for its reason."""
+    try:
+        yield
+    except ModelRefused as error:
+        raise Refused(str(error)) from error
+
+
+@_admitted()
 def write_model(
     models_dir: Path, network: Network, name: str, method: str, record: dict[str, Any]
 ) -> dict[str, Any]:
@@ -194,30 +206,28 @@ def served(models_dir: Path, name: str) -> OnnxPolicy | None:
     """The shipped model as the service runs it; None where the gate refuses it."""
     try:
         return shipped_policy(models_dir, name)
-    except ValueError:
+    except Refused:
         return None
 
 
+@_admitted()
 def shipped_policy(models_dir: Path, name: str) -> OnnxPolicy:
-    """The shipped model as the service runs it; raises ValueError with the gate's reason."""
-    try:
-        return load(models_dir, name)
-    except ModelRefused as error:
-        raise ValueError(str(error)) from error
+    """The shipped model as the service runs it; raises Refused with the gate's reason."""
+    return load(models_dir, name)
 
 
 def shipped_row(models_dir: Path, name: str) -> Row | None:
-    """The manifest's row of the shipped model, None where there is none; raises ValueError where
+    """The manifest's row of the shipped model, None where there is none; raises Refused where
     no model of this name could be added to the manifest."""
     if not NAME.fullmatch(name):
-        raise ValueError(f"name is {name!r}; use 1 to 32 of a-z, 0-9, _ and -")
+        raise Refused(f"name is {name!r}; use 1 to 32 of a-z, 0-9, _ and -")
     if not (models_dir / MANIFEST).is_file():
         return None
     try:
         listed = read(models_dir)
     except ModelRefused as error:
         reason = str(error).removesuffix(f"; {RETRAIN}")
-        raise ValueError(
+        raise Refused(
             f"{reason}; restore it from version control, or give --models another folder"
         ) from error
     return listed.row(name) if name in listed.current else None

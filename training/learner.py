@@ -9,6 +9,7 @@ import torch
 from training.config import TrainConfig
 from training.ddqn import DDQN
 from training.episodes import EpisodeBatch
+from training.errors import Refused
 from training.methods import METHODS
 from training.parallel import ALONE, Ranks
 from training.pathwise import Pathwise
@@ -38,7 +39,7 @@ def learner(config: TrainConfig, ranks: Ranks = ALONE) -> Learner:
     network = Network(config.network, method).to(config.device)
     if method.learns == "ddqn":
         if ranks.world > 1:
-            raise ValueError("ddqn trains in one process; start it without torchrun")
+            raise Refused("ddqn trains in one process; start it without torchrun")
         return DDQN(network, config)
     if method.learns == "pathwise":
         return Pathwise(network, config, ranks)

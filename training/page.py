@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from training.errors import Refused
 from training.studies import STUDIES
 
 Summary = dict[str, Any]
@@ -220,9 +221,9 @@ def filled(held: Pages, asked: str) -> str:
         found = _fitting(rows, ("arena", "method"), named[1:3], options)
         measured = [_number(_value(row[named[3]], at)) for row in found if named[3] in row]
     else:
-        raise ValueError(f"cannot read the placeholder {{{{{asked}}}}}: see training/page.py")
+        raise Refused(f"cannot read the placeholder {{{{{asked}}}}}: see training/page.py")
     if len(measured) != 1:
-        raise ValueError(f"the placeholder {{{{{asked}}}}} fits {len(measured)} numbers, not one")
+        raise Refused(f"the placeholder {{{{{asked}}}}} fits {len(measured)} numbers, not one")
     return measured[0]
 
 

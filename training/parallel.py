@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from training.episodes import EpisodeBatch, some_days
+from training.errors import Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Ranks:
     def own(self, days: int) -> slice:
         """The rows of this rank among ``days``, which ``world`` must divide."""
         if days % self.world:
-            raise ValueError(f"{days} days cannot be shared by {self.world} processes evenly")
+            raise Refused(f"{days} days cannot be shared by {self.world} processes evenly")
         each = days // self.world
         return slice(self.rank * each, (self.rank + 1) * each)
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 from training.baskets import BasketConfig, Spare
 from training.config import PathwiseConfig, TrainConfig
+from training.errors import Refused
 from training.lab import LABS
 from training.simulator import RewardConfig
 
@@ -55,7 +56,7 @@ class Budget:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             if (value := getattr(self, field.name)) < 1:
-                raise ValueError(f"{field.name} is {value}; it must be at least 1")
+                raise Refused(f"{field.name} is {value}; it must be at least 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ def place(arena: str, budget: Budget, data: Path) -> TrainConfig:
     lab = arena.removeprefix("lab-")
     if not arena.startswith("lab-") or lab not in LABS:
         known = ["sample", *(f"lab-{name}" for name in LABS), *FOLDERS]
-        raise ValueError(f"there is no arena {arena!r}; choose among {', '.join(known)}")
+        raise Refused(f"there is no arena {arena!r}; choose among {', '.join(known)}")
     # the bounds know no impact: neither do the rewards
     made = TrainConfig(lab=lab, days=days, iterations=budget.lab_iterations)
     return dataclasses.replace(made, reward=RewardConfig(alpha=0.0))

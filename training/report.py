@@ -20,6 +20,7 @@ import numpy as np
 
 from service.core.units import BP
 from training.cells import finite, where
+from training.errors import Refused, told
 from training.intervals import paired_interval, paired_interval_of_runs, share_interval
 from training.page import BY_ROUND, Comparisons, Pages, Summary, page
 from training.pairs import crossed, side_by_side
@@ -97,7 +98,7 @@ def _of_one_market(rows: list[Row]) -> None:
     for row in rows:
         test, data = row.record["test"], row.record["data_hash"]
         if known.setdefault(test, data) != data:
-            raise ValueError(f"records of test {test} are of different data: sweep again")
+            raise Refused(f"records of test {test} are of different data: sweep again")
 
 
 def _read(cell: Cell, test: Trial, config: ReportConfig) -> Row | None:
@@ -106,7 +107,7 @@ def _read(cell: Cell, test: Trial, config: ReportConfig) -> Row | None:
     place = where(cell, config.runs)
     if not place.record(test.name).is_file():
         return None
-    held = json.loads(place.record(test.name).read_text(encoding="utf-8"))
+    held = place.held(test.name)
     with np.load(place.values(test.name)) as file:
         days = {name: file[name] for name in file.files}
     if "conflicts" in days:
@@ -135,7 +136,7 @@ def shares(row: Row, bounds: dict[tuple[str, str], Floats]) -> dict[str, float]:
 def _same_days(test: str, bound: Floats, gain: Floats) -> None:
     """More days of a test are other days: the generator draws all of them together."""
     if len(bound) != len(gain):
-        raise ValueError(f"{test}: references of {len(bound)} days, gains of {len(gain)}")
+        raise Refused(f"{test}: references of {len(bound)} days, gains of {len(gain)}")
 
 
 def summaries(rows: list[Row]) -> list[Summary]:
@@ -233,6 +234,7 @@ def plots(study: str, rows: list[Row], found: list[Summary], folder: Path) -> li
     return [f"{name}.svg" for name, make in makers.items() if make(folder / f"{name}.svg")]
 
 
+@told("report")
 def main(config: ReportConfig) -> Path:
     """Write all that can be; answers the page."""
     folder = config.docs / "results"
@@ -257,7 +259,7 @@ def main(config: ReportConfig) -> Path:
         pages.summaries[study.name] = found
         pages.plots[study.name] = plots(study.name, rows, found, folder)
     if not shown:
-        raise ValueError(
+        raise Refused(
             f"{config.runs} holds no record of this budget; run training.sweep first, "
             "or give the --runs and the budget that it was given"
         )
@@ -288,7 +290,4 @@ def rounded(value: Any) -> Any:
 if __name__ == "__main__":
     import tyro
 
-    try:
-        print(main(tyro.cli(ReportConfig, config=(tyro.conf.OmitArgPrefixes,))))
-    except ValueError as error:
-        raise SystemExit(f"report: {error}") from error
+    print(main(tyro.cli(ReportConfig, config=(tyro.conf.OmitArgPrefixes,))))

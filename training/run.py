@@ -29,6 +29,7 @@ from service.core.units import BP
 from training.arenas import Arena
 from training.config import TrainConfig
 from training.episodes import EpisodeBatch, to_device
+from training.errors import Diverged, Interrupted, OtherData, Refused
 from training.identity import identity
 from training.learner import Learner, learner
 from training.parallel import ALONE, Ranks
@@ -40,18 +41,6 @@ Report = Callable[[int, dict[str, float]], None]
 ECHO_S = 2.0
 """Under torchrun Ctrl-C comes twice, from the terminal and from torchrun: within this many seconds
 it is one request."""
-
-
-class Interrupted(Exception):
-    """The run was asked to stop; everything is saved."""
-
-
-class Diverged(Exception):
-    """A number of the run is not finite; what was saved before is kept."""
-
-
-class OtherData(Exception):
-    """A checkpoint of this name was made in another market, or cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +106,14 @@ def train(
 
 
 def network_of(config: TrainConfig) -> Network:
-    """The network of a finished run, with its best weights; raises ValueError if it is not over."""
+    """The network of a finished run, with its best weights; raises Refused if it is not over."""
     saved = config.runs / identity(config) / "checkpoint.pt"
     progress: dict[str, Any] = {"done": 0}
     if saved.is_file():
         progress = loaded(saved, config.device)["progress"]
     if progress["done"] < config.iterations:
         who = f"{config.method} with seed {config.seed}"
-        raise ValueError(f"{who} is not trained in {saved.parent}; run training.sweep first")
+        raise Refused(f"{who} is not trained in {saved.parent}; run training.sweep first")
     network = learner(config).network
     network.load_state_dict(progress["best"])
     return network

@@ -19,10 +19,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from service.play.bars import BarsError
 from training.cells import missing, run_cell, where
+from training.errors import OPERATING, Interrupted, Refused, told
 from training.places import Budget
-from training.run import Diverged, Interrupted, OtherData
 from training.studies import STUDIES, Cell
 
 
@@ -54,7 +53,7 @@ class SweepConfig:
 
     def __post_init__(self) -> None:
         if self.workers < 1:
-            raise ValueError(f"workers is {self.workers}; it must be at least 1")
+            raise Refused(f"workers is {self.workers}; it must be at least 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +67,18 @@ class Outcome:
 def chosen(config: SweepConfig) -> list[Cell]:
     """The cells that are asked for, in the order of the study."""
     if config.study not in STUDIES:
-        raise ValueError(f"there is no study {config.study!r}; choose among {', '.join(STUDIES)}")
+        raise Refused(f"there is no study {config.study!r}; choose among {', '.join(STUDIES)}")
     every = STUDIES[config.study].cells(config.budget, config.data.resolve())
     for name, asked in _filters(config).items():
         held = _held(every, name)
         if unknown := [str(value) for value in asked if value not in held]:
-            raise ValueError(
+            raise Refused(
                 f"study {config.study} has no {name} {', '.join(unknown)}; "
                 f"choose among {', '.join(map(str, held))}"
             )
     cells = [cell for cell in every if _asked(cell, config)]
     if not cells:
-        raise ValueError(
+        raise Refused(
             f"study {config.study} has no cell with all of what is asked for together; "
             "leave out --arenas, --methods, --seeds or --rounds to see what it has"
         )
@@ -118,7 +117,7 @@ def attempt(cell: Cell, budget: Budget, runs: Path) -> Outcome:
         run_cell(cell, budget, runs)
     except Interrupted:
         raise
-    except (BarsError, Diverged, OtherData) as error:  # says what to change
+    except OPERATING as error:
         return Outcome(name, str(error))
     except Exception:  # whatever it is: the other cells go on, and a person reads it
         return Outcome(name, traceback.format_exc())
@@ -137,7 +136,7 @@ def on_ray(cells: Sequence[Cell], config: SweepConfig) -> Iterator[Outcome]:
         import ray
     except ImportError as error:
         hint = "install the extra: pip install 'concord-execution[sweep]', or use --serial"
-        raise SystemExit(f"running cells in parallel needs Ray; {hint}") from error
+        raise Refused(f"running cells in parallel needs Ray; {hint}") from error
     ray.init(**_ray_options(config))
     try:
         remote: Any = ray.remote(num_cpus=1, max_retries=0)(attempt)
@@ -209,16 +208,10 @@ def _is_missing(cell: Cell, runs: Path) -> bool:
         return True
 
 
+@told("sweep")
 def main(config: SweepConfig) -> None:
     """Run, and say with the exit status whether a cell failed."""
-    console = Console()
-    try:
-        outcomes = sweep(config, console)
-    except ValueError as error:
-        raise SystemExit(str(error)) from error
-    except (Interrupted, KeyboardInterrupt) as error:
-        console.print("stopped; the same command goes on from the last checkpoints")
-        raise SystemExit(130) from error
+    outcomes = sweep(config, Console())
     failed = [outcome.name for outcome in outcomes if outcome.error]
     if failed:
         raise SystemExit(f"{len(failed)} of {len(outcomes)} cells failed: {'; '.join(failed)}")

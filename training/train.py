@@ -28,10 +28,10 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from service.play.bars import BarsError
 from training.arenas import Arena, arena
 from training.config import TrainConfig
 from training.episodes import to_device
+from training.errors import Refused, told
 from training.evaluate import on_host, play_day_by_day, report, rules, table
 from training.export import served, shipped_row, write_model
 from training.identity import identity
@@ -39,7 +39,7 @@ from training.methods import METHODS
 from training.parallel import join, leave
 from training.policy import Network, NetworkPolicy
 from training.provenance import git_commit
-from training.run import Diverged, Finished, Interrupted, OtherData, Report, train
+from training.run import Finished, Report, train
 from training.scores import Score, score
 from training.simulator import play
 
@@ -145,17 +145,17 @@ def judge(
 
 
 def may_ship(config: TrainConfig, where: Arena) -> None:
-    """Refuse before a run what would refuse its model after it; raises ValueError.
+    """Refuse before a run what would refuse its model after it; raises Refused.
 
     A model is only replaced by one of its own market: gains elsewhere say nothing of it.
     """
     there = next(path for path in (config.models, *config.models.parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise ValueError(f"{there} is no folder that can be written; give --models another one")
+        raise Refused(f"{there} is no folder that can be written; give --models another one")
     row = shipped_row(config.models, config.name) or {}
     held = row.get("training", {}).get("market")
     if held is not None and held != json.loads(json.dumps(where.source)):
-        raise ValueError(
+        raise Refused(
             f"the shipped model {config.name!r} was trained on another market than {where.name}; "
             "give --name to ship beside it, or --models for another folder"
         )
@@ -212,6 +212,7 @@ def usual() -> TrainConfig:
     return TrainConfig(device="cuda" if torch.cuda.is_available() else "cpu")
 
 
+@told("train")
 def main(config: TrainConfig) -> bool:
     """Train, judge, and ship if not worse; answers whether it shipped."""
     console, wall = Console(), time.monotonic()
@@ -225,9 +226,6 @@ def main(config: TrainConfig) -> bool:
     try:
         with shown(config, console, quiet=not ranks.first) as each:
             done = train(config, where, each, ranks)
-    except Interrupted as error:
-        console.print(f"{error}; the same command goes on")
-        raise SystemExit(130) from error
     finally:
         leave(ranks)
     if not ranks.first:
@@ -239,10 +237,4 @@ def main(config: TrainConfig) -> bool:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(TrainConfig, default=usual(), config=(tyro.conf.OmitArgPrefixes,)))
-    except (ValueError, BarsError, Diverged, OtherData, OSError) as error:
-        raise SystemExit(f"train: {error}") from error
-    except KeyboardInterrupt as error:  # before the first iteration, or while the model is judged
-        print("stopped; the same command goes on", file=sys.stderr)
-        raise SystemExit(130) from error
+    main(tyro.cli(TrainConfig, default=usual(), config=(tyro.conf.OmitArgPrefixes,)))

@@ -18,12 +18,12 @@ from service.manifest import read
 from service.onnx_policy import load
 from tests.training.small import episodes
 from training.episodes import take_day, to_device
+from training.errors import ExportFailed
 from training.evaluate import combined
 from training.export import (
     PARITY_MARGIN,
     PARITY_ORDERS,
     VERSIONS_KEPT,
-    ExportFailed,
     compare,
     observed,
     write_model,

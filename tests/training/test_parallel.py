@@ -40,7 +40,8 @@ from training.arenas import arena
 from training.channels import NetworkConfig
 from training.config import TrainConfig
 from training.parallel import join, leave
-from training.run import Interrupted, train
+from training.errors import Interrupted
+from training.run import train
 folder = Path(sys.argv[2])
 config = TrainConfig(lab="mild", method=sys.argv[1], days=8, iterations=9, runs=folder,
     network=NetworkConfig(rounds=1, hidden=16))

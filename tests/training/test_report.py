@@ -135,7 +135,7 @@ def test_notes_take_their_numbers_from_summaries(config: ReportConfig) -> None:
     )
     (notes / "table.md").write_text(said.replace("{{ x }}", "{{table lab-tight twap eg_bp}}"))
     (notes / "scale.md").write_text("{{table lab-tight commnet eg_bp}}")
-    with pytest.raises(ValueError, match="fits 0 numbers"):
+    with pytest.raises(SystemExit, match="fits 0 numbers"):
         main(config)
     (notes / "scale.md").write_text(
         "{{compare lab-tight iac-t-pathwise twap eg_bp test=lab-tight-n50}}"
@@ -151,7 +151,18 @@ def test_notes_take_their_numbers_from_summaries(config: ReportConfig) -> None:
 def test_records_of_different_data_do_not_stand_side_by_side(config: ReportConfig) -> None:
     cell = STUDIES["table"].cells(Budget(), config.data)[0]
     made_up(cell, cell.tests[0], config.runs, data="other")
-    with pytest.raises(ValueError, match="lab-tight are of different data"):
+    with pytest.raises(SystemExit, match="lab-tight are of different data"):
+        main(config)
+
+
+def test_a_record_that_cannot_be_read_is_named(config: ReportConfig) -> None:
+    values = next(config.runs.glob("twap-lab-tight/score-lab-tight.npz"))
+    values.rename(values.with_suffix(".old"))
+    with pytest.raises(SystemExit, match=r"^report: .*score-lab-tight\.npz"):
+        main(config)
+    record = values.with_suffix(".json")
+    record.write_bytes(record.read_bytes()[:50])
+    with pytest.raises(SystemExit, match=r"score-lab-tight\.json is damaged; remove it and sweep"):
         main(config)
 
 
@@ -161,14 +172,14 @@ def test_nothing_is_replaced_unless_all_of_it_can_be(config: ReportConfig, tmp_p
 
     main(config)
     before = content()
-    with pytest.raises(ValueError, match="holds no record of this budget"):
+    with pytest.raises(SystemExit, match="holds no record of this budget"):
         main(replace(config, runs=tmp_path / "nothing"))
     assert content() == before
     for record in config.runs.glob("iac-t-k3-s2-*/score-*.json"):
         record.unlink()
     (config.docs / "results" / "notes").mkdir()
     (config.docs / "results" / "notes" / "table.md").write_text("{{table lab-tight none eg_bp}}")
-    with pytest.raises(ValueError, match="fits 0 numbers"):
+    with pytest.raises(SystemExit, match="fits 0 numbers"):
         main(config)
     assert {name: content()[name] for name in before} == before
 

@@ -16,17 +16,10 @@ from training.baskets import BasketConfig
 from training.channels import NetworkConfig
 from training.config import DDQNConfig, PathwiseConfig, PPOConfig, TrainConfig
 from training.episodes import to_device
+from training.errors import Diverged, Interrupted, OtherData
 from training.identity import identity, learned_options
 from training.methods import MethodName
-from training.run import (
-    Diverged,
-    Finished,
-    Interrupted,
-    OtherData,
-    network_of,
-    objective_bp,
-    train,
-)
+from training.run import Finished, network_of, objective_bp, train
 
 
 def small(runs: Path, **options: Any) -> TrainConfig:

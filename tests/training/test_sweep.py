@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 
 from training.cells import where
+from training.errors import Refused
 from training.places import Budget
 from training.run import network_of
 from training.studies import STUDIES, Cell, command
@@ -128,7 +129,7 @@ def test_a_failing_cell_stops_no_other(tmp_path: Path) -> None:
 
 def test_without_ray_the_error_names_the_extra(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(SystemExit, match=r"concord-execution\[sweep\].*--serial"):
+    with pytest.raises(Refused, match=r"concord-execution\[sweep\].*--serial"):
         next(on_ray([], tiny(tmp_path)))
 
 
