@@ -23,12 +23,13 @@ from service.core.day import Day
 from service.core.policy import Policy
 from training import page
 from training.arenas import PLAY_BASKET, Arena, Days, arena
+from training.channels import NetworkConfig
 from training.config import TrainConfig
 from training.episodes import EpisodeBatch, map_arrays, some_days, take_day, to_device
-from training.errors import told
+from training.errors import Refused, told
 from training.intervals import paired_interval
 from training.lab import Truth
-from training.methods import MethodName
+from training.methods import METHODS, MethodName
 from training.places import Budget, place
 from training.policy import NetworkPolicy
 from training.references.gains import play_logged
@@ -36,7 +37,7 @@ from training.rules import RULES
 from training.run import network_of
 from training.scores import MEANS, Floats, Score, score
 from training.simulator import play
-from training.studies import learned
+from training.studies import Cell, learned, with_rounds
 
 PAIRS_AT_ONCE = 2**18
 """Pairs of orders that are played at once: attention holds a number for each."""
@@ -181,8 +182,12 @@ class EvaluateConfig:
     """Methods that training.sweep has trained in those markets."""
     seeds: tuple[int, ...] = (1,)
     """Their seeds."""
+    rounds: tuple[int, ...] = (NetworkConfig().rounds,)
+    """Rounds of exchange of those whose orders talk."""
     bars: Path | None = None
     """Parquet file whose test window is scored."""
+    price_limit_bp: int = 0
+    """Daily price limit of the market of ``bars``; give the one of training; 0: none."""
     days: int = 1_000
     """Generated test days."""
     bars_a_day: int = 48
@@ -213,11 +218,11 @@ class EvaluateConfig:
 def main(config: EvaluateConfig) -> list[dict[str, Any]]:
     """Score, show and perhaps write."""
     if config.methods and not config.arenas:
-        raise SystemExit("--methods are trained in markets of --arenas; say in which")
+        raise Refused("--methods are trained in markets of --arenas; say in which")
     if config.bars and config.arenas:
-        raise SystemExit("--bars and --arenas are different markets; give one of them")
+        raise Refused("--bars and --arenas are different markets; give one of them")
     if config.orders < 1:
-        raise SystemExit(f"orders is {config.orders}; it must be at least 1")
+        raise Refused(f"orders is {config.orders}; it must be at least 1")
     for path in (config.out, config.page):
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -249,6 +254,7 @@ def _asked(config: EvaluateConfig) -> Iterator[tuple[str, Arena]]:
         tested = replace(PLAY_BASKET, orders=(config.orders, config.orders))
         options = TrainConfig(
             bars=config.bars,
+            price_limit_bp=config.price_limit_bp,
             bars_a_day=config.bars_a_day,
             bars_per_step=config.bars_per_step,
             basket=tested,
@@ -264,11 +270,20 @@ def _scores(config: EvaluateConfig, name: str, where: Arena, days: Days) -> dict
         policy = shipped_policy(config.models, config.name)
         scores[config.name] = score([play_day_by_day(batch, policy) for batch in days.batches])
     usual = replace(place(name, config.budget, config.data), runs=config.runs)
-    for cell in learned("table", name, usual, (), config.methods, config.seeds):
+    for cell in _asked_for(config, name, usual):
         decides = NetworkPolicy(network_of(cell.config).eval())
-        label = f"{cell.player} seed {cell.config.seed}"
+        talks = f" K={cell.rounds}" if METHODS[cell.config.method].channel else ""
+        label = f"{cell.player}{talks} seed {cell.config.seed}"
         scores[label] = played(days, always(decides), cell.config.device)
     return scores
+
+
+def _asked_for(config: EvaluateConfig, name: str, usual: TrainConfig) -> Iterator[Cell]:
+    """The runs of ``methods``; those whose orders do not talk are the same for all ``rounds``."""
+    for method in config.methods:
+        rounds = config.rounds if METHODS[method].channel else (usual.network.rounds,)
+        for made in (with_rounds(usual, k) for k in rounds):
+            yield from learned("table", name, made, (), (method,), config.seeds)
 
 
 if __name__ == "__main__":
