@@ -200,7 +200,7 @@ def _usable(days: MarketDays, config: BasketConfig) -> Any:
     if wanted > scarce:
         raise Refused(
             f"{wanted} orders a day asked for, but one day has {scarce} symbols that trade enough; "
-            "lower --orders, or give bars of more symbols"
+            "lower --orders or --lot, or give bars of more symbols"
         )
     return enough
 

@@ -12,18 +12,9 @@ import torch
 from training.channels import NetworkConfig
 from training.episodes import BasketConfig
 from training.errors import Refused
+from training.limits import TRAINED, within
 from training.methods import METHODS, MethodName
 from training.simulator import Credit, RewardConfig
-
-ROUNDS_MAX = 10
-"""Most rounds of exchange that a network may have."""
-COUNTED = {
-    "network": "hidden intention key message imagined gate",
-    "ppo": "epochs minibatches",
-    "pathwise": "days_a_step",
-    "ddqn": "rollouts_kept updates rows",
-}
-"""Options of the parts that are at least 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,38 +151,17 @@ class TrainConfig:
     ddqn: DDQNConfig = field(default_factory=DDQNConfig)
 
     def __post_init__(self) -> None:
-        counts = ("iterations", "days", "bars_a_day", "bars_per_step", "held_out_days", "threads")
-        for name in (*counts, "checkpoint_every", "select_every"):
-            if getattr(self, name) < 1:
-                raise Refused(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if not 0 <= self.network.rounds <= ROUNDS_MAX:
-            raise Refused(f"rounds is {self.network.rounds}; choose 0 to {ROUNDS_MAX}")
-        self._check_parts()
-        fewest, most = self.basket.orders
-        if not 1 <= fewest <= most:
-            raise Refused(f"orders is {fewest} {most}; give the fewest, then the most, from 1 on")
+        for part, bounds in TRAINED.items():
+            within(getattr(self, part) if part else self, bounds)
+        began, whole = self.reward.penalised_from, self.reward.penalised_fully
+        if began > whole:
+            raise Refused(f"--penalised-from is {began}; choose at most --penalised-fully, {whole}")
         if self.lab is not None and self.bars is not None:
-            raise Refused("lab and bars are two markets; give --lab or --bars")
+            raise Refused("--lab and --bars are two markets; give one of them")
         if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
-            raise Refused(f"device is {self.device}; choose cpu or cuda")
+            raise Refused(f"--device is {self.device}; choose cpu or cuda")
         if self.device != "cpu" and not torch.cuda.is_available():
-            raise Refused(f"device is {self.device}, but torch finds no GPU; use --device cpu")
-
-    def _check_parts(self) -> None:
-        """Refuse what the parts of a run could only fail on later; raises Refused."""
-        if self.seed < 0:
-            raise Refused(f"seed is {self.seed}; it must be at least 0")
-        for part, names in COUNTED.items():
-            for name in names.split():
-                if (value := getattr(getattr(self, part), name)) < 1:
-                    raise Refused(f"{name} is {value}; it must be at least 1")
-        for name in ("buy_share", "arrive_share", "amend_share", "cancel_share"):
-            least, largest = getattr(self.basket, name)
-            if not 0 <= least <= largest <= 1:
-                raise Refused(
-                    f"{name} is {least:g} {largest:g}; give the least, then the largest, "
-                    "both between 0 and 1"
-                )
+            raise Refused(f"--device is {self.device}, but torch finds no GPU; use --device cpu")
 
     def seed_at(self, iteration: int) -> int:
         """The seed of all random numbers of an iteration."""

@@ -84,7 +84,7 @@ def draw(
     every = len(days.close)
     if not 0 <= config.latency_bars < days.bars_per_step:
         raise Refused(
-            f"latency_bars is {config.latency_bars}; an interval has {days.bars_per_step} bars, "
+            f"--latency-bars is {config.latency_bars}; an interval has {days.bars_per_step} bars, "
             "and at least one must be left to trade in"
         )
     day = np.arange(count) if every == count else rng.integers(0, every, count)

@@ -29,6 +29,7 @@ from training.episodes import EpisodeBatch, map_arrays, some_days, take_day, to_
 from training.errors import Refused, told
 from training.intervals import paired_interval
 from training.lab import Truth
+from training.limits import EVALUATED, within
 from training.methods import METHODS, MethodName
 from training.places import Budget, place
 from training.policy import NetworkPolicy
@@ -213,16 +214,17 @@ class EvaluateConfig:
     budget: Budget = field(default_factory=Budget)
     """The budget that the methods were trained with."""
 
+    def __post_init__(self) -> None:
+        within(self, EVALUATED)
+        if self.methods and not self.arenas:
+            raise Refused("--methods are trained in markets of --arenas; say in which")
+        if self.bars and self.arenas:
+            raise Refused("--bars and --arenas are different markets; give one of them")
+
 
 @told("evaluate")
 def main(config: EvaluateConfig) -> list[dict[str, Any]]:
     """Score, show and perhaps write."""
-    if config.methods and not config.arenas:
-        raise Refused("--methods are trained in markets of --arenas; say in which")
-    if config.bars and config.arenas:
-        raise Refused("--bars and --arenas are different markets; give one of them")
-    if config.orders < 1:
-        raise Refused(f"orders is {config.orders}; it must be at least 1")
     for path in (config.out, config.page):
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)

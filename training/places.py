@@ -11,6 +11,7 @@ from training.baskets import BasketConfig, Spare
 from training.config import PathwiseConfig, TrainConfig
 from training.errors import Refused
 from training.lab import LABS
+from training.limits import COUNT_MAX, within
 from training.simulator import RewardConfig
 
 Measure = Literal["score", "critic"]
@@ -54,9 +55,7 @@ class Budget:
     """Test days of each number of orders."""
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            if (value := getattr(self, field.name)) < 1:
-                raise Refused(f"{field.name} is {value}; it must be at least 1")
+        within(self, [(field.name, 1, COUNT_MAX) for field in dataclasses.fields(self)])
 
 
 @dataclass(frozen=True, slots=True)

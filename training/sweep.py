@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from training.cells import missing, run_cell, where
 from training.errors import OPERATING, Interrupted, Refused, told
+from training.limits import THREADS_MAX, within
 from training.places import Budget
 from training.studies import STUDIES, Cell
 
@@ -52,8 +53,7 @@ class SweepConfig:
     budget: Budget = field(default_factory=Budget)
 
     def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise Refused(f"workers is {self.workers}; it must be at least 1")
+        within(self, [("workers", 1, THREADS_MAX)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,10 +175,3 @@ def test_unknown_names_are_refused(tmp_path: Path) -> None:
         chosen(tiny(tmp_path, rounds=(3, 7)))
     with pytest.raises(ValueError, match="no cell with all of what is asked for"):
         chosen(tiny(tmp_path, methods=("ppo",), rounds=(3,)))
-
-
-def test_counts_of_nothing_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="workers is 0; it must be at least 1"):
-        tiny(tmp_path, workers=0)
-    with pytest.raises(ValueError, match="lab_test_days is 0; it must be at least 1"):
-        Budget(lab_test_days=0)

@@ -267,5 +267,5 @@ def test_latency_is_of_every_interval_and_changes_no_benchmark(late: int) -> Non
 
 @pytest.mark.parametrize("late", [-1, 3, 6])
 def test_latency_leaves_a_bar_to_trade_in(late: int) -> None:
-    with pytest.raises(ValueError, match=f"latency_bars is {late}; an interval has"):
+    with pytest.raises(ValueError, match=f"--latency-bars is {late}; an interval has"):
         episodes(3, latency_bars=late)
