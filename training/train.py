@@ -35,6 +35,8 @@ from training.errors import Refused, told
 from training.evaluate import on_host, play_day_by_day, report, rules, table
 from training.export import served, shipped_row, write_model
 from training.identity import identity
+from training.ignored import ignored
+from training.limits import as_typed
 from training.methods import METHODS
 from training.parallel import join, leave
 from training.policy import Network, NetworkPolicy
@@ -97,36 +99,6 @@ def _line(found: dict[str, float]) -> str:
     entropies = [f"{value:.2f}" for key, value in found.items() if key.startswith("entropy_")]
     rate = f"{found['agent_steps_per_cpu_s']:,.0f}/s"
     return "  ".join([*parts, *(["H " + " ".join(entropies)] if entropies else []), rate])
-
-
-def ignored(config: TrainConfig) -> list[str]:
-    """Options that are set and that neither the method nor the market of a run looks at."""
-    method, plain = METHODS[config.method], TrainConfig()
-    unheard = {
-        "ppo": () if method.learns == "ppo" else _fields(config.ppo),
-        "pathwise": () if method.learns == "pathwise" else _fields(config.pathwise),
-        "ddqn": () if method.learns == "ddqn" else _fields(config.ddqn),
-        "reward": () if method.learns == "pathwise" else ("penalised_from", "penalised_fully"),
-        "network": ("rounds",) if method.channel is None else (),
-        "basket": () if config.lab is None else _fields(config.basket),
-    }
-    if method.learns == "ddqn":
-        unheard["ppo"] = tuple(name for name in unheard["ppo"] if name != "max_grad_norm")
-    found = [
-        name
-        for part, names in unheard.items()
-        for name in names
-        if getattr(getattr(config, part), name) != getattr(getattr(plain, part), name)
-    ]
-    whole = ["credit", "shaped"] if method.learns == "pathwise" else []
-    whole += ["bars_per_step"] if config.lab is not None else []
-    whole += ["bars_a_day"] if config.lab is not None or config.bars is not None else []
-    whole += ["price_limit_bp"] if config.bars is None else []
-    return found + [name for name in whole if getattr(config, name) != getattr(plain, name)]
-
-
-def _fields(part: Any) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(part))
 
 
 def judge(
@@ -221,7 +193,7 @@ def main(config: TrainConfig) -> bool:
     may_ship(config, where)
     ranks = join(config.device)
     if ranks.first and (names := ignored(config)):
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in names)
+        options = ", ".join(map(as_typed, names))
         console.print(f"without effect for {config.method} on {where.name}: {options}")
     try:
         with shown(config, console, quiet=not ranks.first) as each:

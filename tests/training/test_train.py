@@ -14,9 +14,8 @@ import torch
 from service.core.contract import fingerprint
 from service.play.sample import generate_days
 from training.arenas import arena
-from training.channels import NetworkConfig
-from training.config import PPOConfig, TrainConfig
-from training.train import ignored, may_ship, usual
+from training.config import TrainConfig
+from training.train import may_ship, usual
 
 from .small import write_bars
 
@@ -94,17 +93,6 @@ def test_what_cannot_ship_is_said_before_the_run(models, tmp_path: Path) -> None
         may_ship(replace(config, models=folder, name="../out"), arena(config))
     may_ship(replace(config, models=tmp_path / "new" / "models"), arena(config))
     may_ship(replace(config, models=folder), arena(config))
-
-
-def test_options_without_effect_are_named() -> None:
-    assert ignored(TrainConfig()) == []
-    slow = PPOConfig(lr=1e-4, max_grad_norm=1.0)
-    assert ignored(TrainConfig(method="iac-t", ppo=slow)) == []
-    assert ignored(TrainConfig(ppo=slow, credit="team")) == ["lr", "max_grad_norm", "credit"]
-    assert ignored(TrainConfig(method="ddqn", ppo=slow, credit="team")) == ["lr"]
-    alone = TrainConfig(method="ppo", lab="mild", bars_per_step=3, network=NetworkConfig(rounds=1))
-    basket = replace(alone.basket, kind="bwsl")
-    assert ignored(replace(alone, basket=basket)) == ["rounds", "kind", "bars_per_step"]
 
 
 @pytest.mark.parametrize(
