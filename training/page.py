@@ -72,11 +72,13 @@ class Pages:
     summaries: dict[str, list[Summary]] = field(default_factory=dict)
     plots: dict[str, list[str]] = field(default_factory=dict)
     comparisons: Comparisons = field(default_factory=list)
+    trained_cpu_s: dict[str, float] = field(default_factory=dict)
+    """Processor time of each run that is shown."""
 
 
 def page(held: Pages, notes: Path) -> str:
     """The whole page."""
-    parts = ["# Results", _note(held, notes / "intro.md") or _LEGEND]
+    parts = ["# Results", _note(held, notes / "intro.md") or _LEGEND, _effort(held.trained_cpu_s)]
     for name, found in held.summaries.items():
         study = STUDIES[name]
         parts += [f"## {study.title}", f"`{study.command}`", _note(held, notes / f"{name}.md")]
@@ -99,6 +101,13 @@ _LEGEND = (
     "interval over test days. Slippage is a cost. Differences are paired by day; the second "
     "interval is over seeds too (Welch's t)."
 )
+
+
+def _effort(cpu_s: dict[str, float]) -> str:
+    if not cpu_s:
+        return ""
+    hours = sum(cpu_s.values()) / 3_600
+    return f"Training the {len(cpu_s)} runs on this page took {hours:.1f} CPU-hours."
 
 
 def study_columns(study: str) -> dict[str, str]:

@@ -257,6 +257,8 @@ def main(config: ReportConfig) -> Path:
             "records": [row.record for row in rows],
         }
         pages.summaries[study.name] = found
+        trained = {row.path.parent.name: row.record.get("cpu_s") for row in rows}
+        pages.trained_cpu_s |= {run: spent for run, spent in trained.items() if spent is not None}
         pages.plots[study.name] = plots(study.name, rows, found, folder)
     if not shown:
         raise Refused(

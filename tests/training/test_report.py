@@ -50,7 +50,7 @@ def made_up(cell: Cell, test: Trial, runs: Path, data: str = "d") -> None:
         values |= {"eg_bp": gain, "toc_pct": np.zeros(DAYS)}
         record |= {"eg_bp": float(gain.mean()), "toc_pct": 0.0, "decision_us": 1234.5}
     if cell.learns:
-        record["curve"] = [[1, 5.0], [2, 8.0 + more]]
+        record |= {"curve": [[1, 5.0], [2, 8.0 + more]], "cpu_s": 1_800.0}
     write(where(cell, runs), test.name, record, values)
 
 
@@ -107,6 +107,9 @@ def test_comparisons_are_paired(config: ReportConfig) -> None:
 def test_the_page_shows_what_exists_and_nothing_else(config: ReportConfig) -> None:
     text = main(config).read_text(encoding="utf-8")
     assert "### lab-tight" in text
+    # a run that two studies show took its time once
+    trained = len(list(config.runs.glob("*-k3-*"))) + len(list(config.runs.glob("*-k0-*")))
+    assert f"Training the {trained} runs on this page took {trained / 2:.1f} CPU-hours." in text
     assert "lab-mild" not in text
     assert "| TARMAC-PATHWISE | lab-tight-n200 | 3 | 2 |" in text
     for name in ("curves-lab-tight", "eg-toc-lab-tight", "scale-decision_us"):
