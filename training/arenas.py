@@ -36,8 +36,6 @@ TEST_SHARE = 0.15
 SELECT_SEED, VALIDATE_SEED, TEST_SEED = 20_230_806, 20_230_915, 20_231_107
 PLAY_BASKET = BasketConfig()
 """What tests ask for, as the demo: 20 orders, half of them buys, 2% of spare cash."""
-LEAST = 4
-"""Days of a file with which each window has one, and the first is known."""
 SELECT_DAYS = 256
 """Generated days for selection."""
 BASKETS_A_DAY = 20
@@ -153,7 +151,8 @@ def sample_arena(config: TrainConfig, tested: BasketConfig = PLAY_BASKET) -> Are
 
 def file_arena(path: Path, config: TrainConfig, tested: BasketConfig = PLAY_BASKET) -> Arena:
     """Bars of a Parquet file; selection and test days are all days of their windows."""
-    train, select, test = windows(path, config.bars_per_step, config.price_limit_bp)
+    width, limit_bp = config.bars_per_step, config.price_limit_bp
+    train, select, test = windows(path, width, limit_bp, config.window)
     enough_symbols(train, config.basket)
     source = {"file": path.name, "sha256": sha256(path)}
 
@@ -176,30 +175,35 @@ def file_arena(path: Path, config: TrainConfig, tested: BasketConfig = PLAY_BASK
 
 
 def windows(
-    path: Path, bars_per_step: int, price_limit_bp: int = 0
+    path: Path, bars_per_step: int, price_limit_bp: int = 0, back: int = 0
 ) -> tuple[MarketDays, MarketDays, MarketDays]:
-    """Training, selection and test days of a file, in this order of time."""
+    """Training, selection and test days of a file, in this order of time.
+
+    The test window is that of the file, or the one that is ``back`` windows as long before it.
+    """
     beside = path.parent / "split.json"
     if beside.is_file():
         last, start, end = _split(beside)
         days = from_file(path, bars_per_step, end, price_limit_bp=price_limit_bp)
-        known = [date <= last for date in days.dates]
+        known = sum(date <= last for date in days.dates)
         tested = [start <= date <= end for date in days.dates]
         if not any(tested):
             raise BarsError(f"{path} has no days from {start} to {end}, as {beside} says")
-        count, first = sum(known), tested.index(True)
-        test = days.only(slice(first, first + sum(tested)))
+        first, count = tested.index(True), sum(tested)
     else:
         days = from_file(path, bars_per_step, price_limit_bp=price_limit_bp)
-        count = len(days.close) - max(1, round(TEST_SHARE * len(days.close)))
-        test = days.only(slice(count, None))
-    chosen = count - max(1, round(SELECT_SHARE * count))
+        count = max(1, round(TEST_SHARE * len(days.close)))
+        known = first = len(days.close) - count
+    first -= back * count
+    known = min(known, first)
+    chosen = known - max(1, round(SELECT_SHARE * known))
     if chosen < 1:
         raise BarsError(
-            f"{path} has {len(days.close) + 1} full days up to the end of its windows; "
-            f"training needs at least {LEAST}"
+            f"{path} has {max(known, 0)} days before test window {back} (of {count}); training and "
+            "selection need one each: bring more days" + ", or a smaller --window" * bool(back)
         )
-    return days.only(slice(0, chosen)), days.only(slice(chosen, count)), test
+    train, select = days.only(slice(0, chosen)), days.only(slice(chosen, known))
+    return train, select, days.only(slice(first, first + count))
 
 
 def _split(beside: Path) -> tuple[str, str, str]:

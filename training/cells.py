@@ -248,11 +248,11 @@ def window(config: TrainConfig) -> str:
     """The days that a test looks at, in words."""
     if config.bars is None:
         return f"generated, seed {TEST_SEED}"
-    beside = config.bars.parent / "split.json"
-    if not beside.is_file():
-        return f"last {TEST_SHARE:.0%} of the file's days"
-    start, end, *_ = json.loads(beside.read_text(encoding="utf-8"))["split"]["valid"]
-    return f"{start} to {end}"
+    beside, last = config.bars.parent / "split.json", f"last {TEST_SHARE:.0%} of the file's days"
+    if beside.is_file():
+        start, end, *_ = json.loads(beside.read_text(encoding="utf-8"))["split"]["valid"]
+        last = f"{start} to {end}"
+    return f"{config.window} windows before {last}" if config.window else last
 
 
 def write(place: Where, test: str, record: dict[str, Any], values: Values) -> None:

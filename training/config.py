@@ -111,6 +111,9 @@ class TrainConfig:
     """Parquet file of bars to train on; none: the sample market."""
     price_limit_bp: int = 0
     """Daily price limit of the market of ``bars``; a bar locked at it does not trade; 0: none."""
+    window: int = 0
+    """Test window of ``bars``: 0 the file's own, 1 the one before it and as long, and so on. Only
+    days before it are trained and selected on."""
     bars_a_day: int = 48
     """Bars of a generated day (5 minutes each)."""
     bars_per_step: int = 6

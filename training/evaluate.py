@@ -189,6 +189,8 @@ class EvaluateConfig:
     """Parquet file whose test window is scored."""
     price_limit_bp: int = 0
     """Daily price limit of the market of ``bars``; give the one of training; 0: none."""
+    window: int = 0
+    """Test window of ``bars``: 0 the file's own, 1 the one before it, and so on."""
     days: int = 1_000
     """Generated test days."""
     bars_a_day: int = 48
@@ -257,6 +259,7 @@ def _asked(config: EvaluateConfig) -> Iterator[tuple[str, Arena]]:
         options = TrainConfig(
             bars=config.bars,
             price_limit_bp=config.price_limit_bp,
+            window=config.window,
             bars_a_day=config.bars_a_day,
             bars_per_step=config.bars_per_step,
             basket=tested,

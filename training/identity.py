@@ -22,9 +22,10 @@ ADDED = (
     ("basket", "latency_bars", 0),
     ("basket", "margin_on", "need"),
     ("reward", "weight", "order"),
+    ("", "window", 0),
 )
-"""Options that came later, each with the value that means what was done before it came: with it
-runs keep the name that they had."""
+"""Options that came later, by part, each with the value that means what was done before it came:
+with it runs keep the name that they had."""
 
 
 def identity(config: TrainConfig) -> str:
@@ -40,9 +41,9 @@ def learned_options(config: TrainConfig) -> dict[str, Any]:
     kept = {name: value for name, value in options if name not in NOT_LEARNING}
     if METHODS[config.method].learns != "pathwise":  # they have the whole penalty from the start
         kept["reward"] |= {"penalised_from": 0.0, "penalised_fully": 0.0}
-    for group in {part for part, _, _ in ADDED}:
+    for group in {part for part, _, _ in ADDED if part}:
         kept[group] = as_before(group, kept[group])
-    return dict(json.loads(json.dumps(kept, default=_name_only)))
+    return dict(json.loads(json.dumps(as_before("", kept), default=_name_only)))
 
 
 def as_before(group: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -37,6 +37,7 @@ LOOKED_AT: dict[str, dict[str, str]] = {
     "ddqn": {"*": "ddqn"},
     "": {
         "price_limit_bp": "bars",
+        "window": "bars",
         "bars_a_day": "sample",
         "bars_per_step": "sample bars",
         "credit": "rewarded",

@@ -26,6 +26,8 @@ WIDTH_MAX = 4_096
 """Widest layer: beyond it a slip of the hand asks for more memory than there is."""
 BARS_MAX = 1_440
 """Bars of a day: files hold none shorter than a minute."""
+WINDOW_MAX = 1_000
+"""Windows before the last: a file of bars has far fewer."""
 THREADS_MAX = 1_024
 """Threads or processes at a time."""
 MARGIN_BP_MAX = 10 * BP
@@ -41,6 +43,7 @@ TRAINED: dict[str, tuple[Bound, ...]] = {
         ("iterations", 1, COUNT_MAX),
         ("days", 1, COUNT_MAX),
         ("price_limit_bp", 0, BP),
+        ("window", 0, WINDOW_MAX),
         ("bars_a_day", 1, BARS_MAX),
         ("bars_per_step", 1, BARS_MAX),
         ("held_out_days", 1, COUNT_MAX),
@@ -112,7 +115,7 @@ TRAINED: dict[str, tuple[Bound, ...]] = {
 }
 """Every number that a run is told, by the part that holds it."""
 
-SHARED = ("days", "price_limit_bp", "bars_a_day", "bars_per_step", "orders")
+SHARED = ("days", "price_limit_bp", "window", "bars_a_day", "bars_per_step", "orders")
 EVALUATED = [bound for part in ("", "basket") for bound in TRAINED[part] if bound[0] in SHARED]
 """What an evaluation is told as well."""
 

@@ -24,6 +24,12 @@ FOLDERS = {
     "us_equity_1m_2018": 30,
 }
 """Folders of real bars, and how many bars make half an hour."""
+WINDOWS = {
+    "cn_ashare_15m_2025": (1, 2),
+    "nse_equity_5m_2023": (1, 2),
+    "us_equity_5m_2025": (1, 2),
+}
+"""Earlier test windows of folders with enough days for them; a suffix -w1 names the first."""
 SPARE_ON_LEGS = ("cn_ashare_15m_2025",)
 """Folders whose spare cash is a share of the buys and of the sales each: with a share of what the
 schedule needs on the whole TWAP itself ran short of cash in 1.6% of the steps."""

@@ -23,6 +23,7 @@ from training.places import (
     LAB_ARENAS,
     TIGHT_ARENAS,
     TRAIN_BASKET,
+    WINDOWS,
     Budget,
     Trial,
     place,
@@ -113,7 +114,7 @@ def command(cell: Cell, budget: Budget) -> str:
         value = getattr(budget, field.name)
         if value != field.default:
             said += [f"--{field.name.replace('_', '-')}", str(value)]
-    if cell.arena in FOLDERS:
+    if cell.config.bars is not None:
         said += ["--data", "DIR"]
     return shlex.join(said)
 
@@ -164,6 +165,20 @@ def _long(budget: Budget, data: Path) -> list[Cell]:
         if arena == "lab-tight":
             compared += ["iac-t", "tarmac", "ppo"]  # which still rise at the usual length
         cells += learned("long", f"{arena}-x{LONGER}", made, tests, compared)
+    return cells
+
+
+def _windows(budget: Budget, data: Path) -> list[Cell]:
+    cells = []
+    for folder, back in ((folder, back) for folder, many in WINDOWS.items() for back in many):
+        arena, usual = f"{folder}-w{back}", place(folder, budget, data)
+        config, tests = (
+            dataclasses.replace(usual, window=back),
+            [Trial(arena, budget.sample_test_days)],
+        )
+        cells += fixed("windows", arena, config, tests)
+        compared: tuple[MethodName, ...] = ("iac-t-pathwise", "iac-c-pathwise", "alone-pathwise")
+        cells += learned("windows", arena, config, tests, compared)
     return cells
 
 
@@ -269,6 +284,7 @@ STUDIES: dict[str, Study] = {
     study.name: study
     for study in (
         Study("table", "All methods in all markets", _table),
+        Study("windows", "Earlier test windows of real bars", _windows),
         Study("long", "The best method, trained longer", _long),
         Study("rounds", "Rounds of exchange", _rounds),
         Study("ablations", "Ablations of IaC^T", _ablations),

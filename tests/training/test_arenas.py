@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
@@ -54,6 +55,23 @@ def test_a_split_beside_the_file_names_the_test_window(file: Path, tmp_path: Pat
     assert train.dates + select.dates == tuple(dates[1:14])
     assert len(select.dates) == 2
     assert test.dates == tuple(dates[15:19])  # what comes after is never read
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_windows_roll_back_by_their_length(file: Path, tmp_path: Path, split: bool) -> None:
+    copy = tmp_path / "bars.parquet"
+    copy.write_bytes(file.read_bytes())
+    if split:
+        dates = sorted({str(m)[:10] for m in pq.read_table(file)["ts"].to_pylist()})
+        known = {"train": [dates[0], dates[13], 14], "valid": [dates[15], dates[18], 4]}
+        (tmp_path / "split.json").write_text(json.dumps({"split": known}))
+    rolled = [windows(copy, 2, back=back) for back in range(3)]
+    for (_, _, later), (train, select, test) in pairwise(rolled):
+        assert len(test.dates) == len(later.dates)
+        assert test.dates[-1] < later.dates[0]
+        assert train.dates[-1] < select.dates[0] <= select.dates[-1] < test.dates[0]
+    with pytest.raises(BarsError, match=r"days before test window 9 .* or a smaller --window"):
+        windows(copy, 2, back=9)
 
 
 @pytest.mark.parametrize(
