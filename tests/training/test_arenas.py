@@ -138,7 +138,10 @@ def test_the_sample_market_is_tested_on_the_baskets_of_the_demo() -> None:
     config = TrainConfig(basket=replace(TrainConfig().basket, orders=(3, 25)))
     where = arena(config)
     assert where.test(3).batches[0].orders.side.shape == (3, 20)
-    assert where.draw(np.random.default_rng(1), 2).orders.side.shape[1] in range(3, 26)
+    rng = np.random.default_rng(1)
+    drawn = {where.draw(rng, 1).orders.side.shape[1] for _ in range(12)}
+    assert drawn <= set(range(3, 26))
+    assert len(drawn) > 6
 
 
 def test_an_unknown_lab_is_named_with_what_there_is() -> None:
