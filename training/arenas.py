@@ -93,6 +93,7 @@ def usual_basket(trained: BasketConfig) -> BasketConfig:
         ticks_per_minor=trained.ticks_per_minor,
         proceeds=trained.proceeds,
         volume_cap_ppm=trained.volume_cap_ppm,
+        latency_bars=trained.latency_bars,
     )
 
 

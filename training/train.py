@@ -55,7 +55,8 @@ def shown(config: TrainConfig, console: Console, quiet: bool) -> Iterator[Report
         TimeRemainingColumn(),
         TextColumn("{task.description}"),
     )
-    with Progress(*columns, console=console, disable=quiet) as progress, _log(config) as log:
+    bar = Progress(*columns, console=console, disable=quiet)
+    with bar as progress, _log(config, config.tensorboard and not quiet) as log:
         task = progress.add_task("", total=config.iterations)
 
         def each(iteration: int, found: dict[str, float]) -> None:
@@ -68,8 +69,8 @@ def shown(config: TrainConfig, console: Console, quiet: bool) -> Iterator[Report
 
 
 @contextlib.contextmanager
-def _log(config: TrainConfig) -> Iterator[Report]:
-    if not config.tensorboard:
+def _log(config: TrainConfig, wanted: bool) -> Iterator[Report]:
+    if not wanted:
         yield lambda iteration, found: None
         return
     from torch.utils.tensorboard import SummaryWriter  # an extra that only this option needs

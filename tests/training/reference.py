@@ -1,7 +1,6 @@
 """One day in plain Python integers, written from the rules and not from the core's code.
 
-Slow on purpose: a loop over orders, no arrays, nothing imported from the service. Orders without
-limit prices, cash by reported proceeds; what the simulator must equal, order by order.
+Slow on purpose: a loop over orders, no arrays, nothing imported from the service, no limit prices.
 """
 
 from __future__ import annotations
@@ -37,6 +36,21 @@ class Bar:
     volume: int
     halted: bool = False
     parts: list[Bar] = field(default_factory=list)  # the bars that an interval is merged from
+
+
+@dataclass
+class Setting:
+    """What holds for the whole day."""
+
+    buffer_bp: int
+    ticks: int
+    cap_ppm: int  # of a bar's volume, the most that a child takes of it; 0: any
+    late: int  # bars of an interval that pass before what was decided for it can trade
+    same_step: bool  # sales pay for the buys of their own step
+
+    @property
+    def walked(self) -> bool:
+        return self.cap_ppm > 0 or self.late > 0
 
 
 @dataclass
@@ -82,15 +96,20 @@ def round_lot(quarters: int, order: Order) -> int:
     return lots * order.lot
 
 
-def wanted(order: Order, quarters: int, step: int, steps: int, expected: int) -> int:
+def forced_at(order: Order, steps: int, same_step: bool) -> int:
+    """The step from which all that is left must go; a sale that pays later, before the last."""
+    if order.side == 1 and not same_step:
+        return max(min(order.end, max(steps - 1, 1)), order.start)
+    return order.end
+
+
+def wanted(order: Order, quarters: int, step: int, force: int, halted: bool) -> int:
     """A child before cash: forced at the end, within what is left, the volume and whole lots."""
-    if not order.start <= step <= order.end:
+    if halted or not order.start <= step <= order.end:
         return 0
-    last = min(order.end, max(steps - 1, 1)) if order.side == 1 else order.end
-    force = max(last, order.start)
     qty = order.left if step >= force else min(round_lot(quarters, order), order.left)
     if order.adv > 0:
-        qty = min(qty, expected)
+        qty = min(qty, order.adv * order.profile[step - 1] // 1_000_000)
     if order.side == 1 and qty == order.left:
         return qty
     return qty // order.lot * order.lot
@@ -111,13 +130,13 @@ def fill(order: Any, sent: int, protect: int, bar: Any) -> tuple[int, int]:
 
 
 def walk(order: Order, sent: int, protect: int, bars: list[Bar], cap_ppm: int) -> list[Any]:
-    """Shares and price of each bar: equal slices, each cut by its share of the bar's volume."""
+    """Shares and price of each bar: equal slices, each cut by what the bar's volume allows."""
     done, found, count = 0, [], len(bars)
     for k, bar in enumerate(bars, 1):
         lots = (2 * sent * k + count * order.lot) // (2 * count * order.lot)
         upto = sent if k == count else min(lots, sent // order.lot) * order.lot
         part, done = upto - done, upto
-        most = bar.volume * cap_ppm // 1_000_000
+        most = bar.volume * (cap_ppm or 1_000_000) // 1_000_000
         found.append(
             fill(order, part if part <= most else most // order.lot * order.lot, protect, bar)
         )
@@ -180,6 +199,41 @@ def cut_to_cash(buys: list[tuple[int, int, int]], cash: int, ticks: int) -> list
     return given
 
 
+def fills(order: Order, sent: int, protect: int, bar: Bar, day: Setting) -> list[Any]:
+    """Shares and price of what an interval gives to a child: at once, or bar by bar."""
+    if day.walked:
+        return walk(order, sent, protect, bar.parts[day.late :], day.cap_ppm)
+    return [fill(order, sent, protect, bar)]
+
+
+def limits(last: int, bar: Bar, day: Setting) -> tuple[int, int]:
+    """Dearest price that a buy may pay, and the price at which it reserves cash in whole cents.
+
+    In the paper's setting what it will pay, or the dearest of the bars that it is walked through.
+    """
+    if day.same_step and not day.walked:
+        return bar.price, bar.price  # one execution, rounded once
+    protect = last * (10_000 + day.buffer_bp) // 10_000
+    if day.same_step:
+        protect = max([part.price for part in bar.parts[day.late :] if part.volume] or [bar.price])
+    return protect, -(-protect // day.ticks) * day.ticks
+
+
+def flow(order: Order, parts: list[Any], ticks: int) -> int:
+    """What cash changes by: each execution of a sale rounded down, each of a buy up."""
+    if order.side == 1:
+        return sum(qty * px // ticks for qty, px in parts)
+    return -sum(cost(qty, px, ticks) for qty, px in parts)
+
+
+def promised(order: Order, sent: int, bar: Bar, day: Setting) -> int:
+    """What a sale adds to the cash of its own step's buys; walked, at its mean price in ticks."""
+    if order.side == -1 or not day.same_step or not sent:
+        return 0
+    paid = flow(order, fills(order, sent, 0, bar, day), day.ticks)
+    return sent * (paid * day.ticks // sent) // day.ticks if day.walked else paid
+
+
 def paid_for(
     orders: list[Order], wishes: list[int], reserve: list[int], cash: int, ticks: int
 ) -> list[int]:
@@ -194,28 +248,13 @@ def paid_for(
     return sent
 
 
-def trade(order: Order, sent: int, protect: int, bar: Bar, cap_ppm: int, ticks: int) -> int:
-    """Book what ``bar`` gives to a child; answers what cash changes by."""
-    fills = [fill(order, sent, protect, bar)]
-    if cap_ppm:
-        fills = walk(order, sent, protect, bar.parts, cap_ppm)
-    for qty, px in fills:
-        order.filled += qty
-        order.notional += qty * px
-    if order.side == 1:
-        return sum(qty * px // ticks for qty, px in fills)
-    return -sum(cost(qty, px, ticks) for qty, px in fills)
-
-
 def play(
     orders: list[Order],
     bars: list[list[Bar]],
     actions: list[list[int]],
     opening: list[int],
     cash: int,
-    buffer_bp: int,
-    ticks: int,
-    cap_ppm: int = 0,
+    day: Setting,
     asked: list[list[int]] | None = None,
 ) -> Result:
     """A day: ``bars``, ``actions`` (quarters of the target) and ``asked`` by step and order."""
@@ -231,19 +270,22 @@ def play(
     last, halted = list(opening), [False] * len(orders)
     for step in range(1, steps + 1):
         before = [earned(order, twap) for order, (twap, _) in zip(orders, known, strict=True)]
-        protect = [px * (10_000 + buffer_bp) // 10_000 for px in last]
-        reserve = [-(-px // ticks) * ticks for px in protect]
+        coming = bars[step - 1]
         wishes = [
-            wanted(o, actions[step - 1][i], step, steps, o.adv * o.profile[step - 1] // 1_000_000)
+            wanted(o, actions[step - 1][i], step, forced_at(o, steps, day.same_step), halted[i])
             for i, o in enumerate(orders)
         ]
-        wishes = [0 if stop else qty for qty, stop in zip(wishes, halted, strict=True)]
-        sent = paid_for(orders, wishes, reserve, cash, ticks)
+        priced = [limits(px, bar, day) for px, bar in zip(last, coming, strict=True)]
+        sales = sum(promised(o, wishes[i], coming[i], day) for i, o in enumerate(orders))
+        sent = paid_for(orders, wishes, [px for _, px in priced], cash + sales, day.ticks)
         result.cuts.append(sent != wishes)
         for i, order in enumerate(orders):
-            bar = bars[step - 1][i]
+            bar = coming[i]
             order.children.append(sent[i])
-            cash += trade(order, sent[i], protect[i], bar, cap_ppm, ticks)
+            got = fills(order, sent[i], priced[i][0], bar, day)
+            cash += flow(order, got, day.ticks)
+            order.filled += sum(qty for qty, _ in got)
+            order.notional += sum(qty * px for qty, px in got)
             last[i], halted[i] = bar.close, bar.halted
             if step < steps:
                 instruct(order, asked[step][i], step + 1)

@@ -25,6 +25,7 @@ from . import reference
 
 EVERYTHING: dict[str, Any] = {
     "volume_cap_ppm": 20_000,
+    "latency_bars": 1,
     "arrive_share": (0.2, 0.6),
     "amend_share": (0.2, 0.6),
     "cancel_share": (0.1, 0.3),
@@ -158,9 +159,13 @@ def slowly(batch: EpisodeBatch, actions: np.ndarray, b: int) -> reference.Result
         actions[:, b][:, batch.orders.live[b]].tolist(),
         day.bars.open[0].tolist(),
         int(day.cash_minor),
-        day.rules.cash_buffer_bp,
-        day.rules.ticks_per_minor,
-        day.volume_cap_ppm,
+        reference.Setting(
+            day.rules.cash_buffer_bp,
+            day.rules.ticks_per_minor,
+            day.volume_cap_ppm,
+            day.latency_bars,
+            day.rules.proceeds is Proceeds.SAME_STEP,
+        ),
         day.changes.order_qty.tolist() if day.changes else None,
     )
 

@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from service.core import metrics
+from service.core.orders import Proceeds
 from service.play.bars import BarsError
 from service.play.sample import generate_days
-from training.arenas import Days, arena, windows
+from training.arenas import Days, arena, usual_basket, windows
 from training.baskets import BasketConfig, Kind
 from training.config import TrainConfig
 from training.lab import LABS
@@ -156,7 +157,26 @@ def test_the_sample_market_is_tested_on_the_baskets_of_the_demo() -> None:
     config = TrainConfig(basket=replace(TrainConfig().basket, orders=(3, 25)))
     where = arena(config)
     assert where.test(3).batches[0].orders.side.shape == (3, 20)
-    assert where.draw(np.random.default_rng(1), 2).orders.side.shape[1] in range(3, 26)
+    rng = np.random.default_rng(1)
+    drawn = {where.draw(rng, 1).orders.side.shape[1] for _ in range(12)}
+    assert drawn <= set(range(3, 26))
+    assert len(drawn) > 6
+
+
+def test_held_out_days_have_the_rules_of_training_and_the_orders_of_the_demo() -> None:
+    """What decides how a market trades is held out too; what orders are like is not."""
+    rules: dict[str, Any] = {
+        "margin_on": "legs",
+        "lot": 100,
+        "cash_buffer_bp": 400,
+        "ticks_per_minor": 10,
+        "proceeds": Proceeds.SAME_STEP,
+        "volume_cap_ppm": 20_000,
+        "latency_bars": 2,
+    }
+    asked = BasketConfig(orders=(5, 12), kind="bwsl", arrive_share=(0.1, 0.2), **rules)
+    assert usual_basket(asked) == BasketConfig(orders=(12, 12), **rules)
+    assert arena(TrainConfig(basket=asked)).validate(2).batches[0].latency_bars == 2
 
 
 def test_an_unknown_lab_is_named_with_what_there_is() -> None:

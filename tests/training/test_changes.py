@@ -11,6 +11,7 @@ import torch
 from service.core import metrics
 from service.core.baselines import twap
 from service.core.observe import observe
+from service.core.orders import Proceeds
 from training.changes import Changes
 from training.episodes import EpisodeBatch, map_arrays, take_day, to_device
 from training.simulator import begin, play, prepare
@@ -31,11 +32,14 @@ def everything(seed: int, **basket: object) -> EpisodeBatch:
     return stopped(episodes(seed, **(EVERYTHING | basket)), seed)
 
 
+@pytest.mark.parametrize("proceeds", Proceeds)
+@pytest.mark.parametrize("late", [0, 2])
 @pytest.mark.parametrize("seed", range(8))
-def test_changes_equal_the_slow_reference(seed: int) -> None:
+def test_changes_equal_the_slow_reference(seed: int, late: int, proceeds: Proceeds) -> None:
     options = {"lot": (1, 7)[seed % 2], "cash_buffer_bp": (0, 300)[seed % 2]}
-    options |= EVERYTHING | {"volume_cap_ppm": (0, 5_000, 50_000)[seed % 3]}
-    batch = episodes(seed, **options)
+    options |= {"volume_cap_ppm": (0, 5_000, 50_000)[seed % 3]}
+    options |= {"latency_bars": late, "proceeds": proceeds}
+    batch = episodes(seed, **(EVERYTHING | options))
     batch = stopped(batch, seed) if seed % 4 else batch
     batch = replace(batch, cash_minor=batch.cash_minor * (1 + seed % 3) // 3)
     assert_equals_slow(batch, random_actions(batch, seed))

@@ -97,4 +97,6 @@ def test_a_record_tells_trained_from_untrained(q: str, tmp_path: Path, config: T
         assert len(trained) == len(untrained) == len(record["error_rms"]) == 2
         assert trained != untrained
         assert all(-1 <= rank <= 1 for rank in (*trained, *untrained))
-    assert sum(part["count"] for part in record["calibration"]) % 2 == 0
+    counts, bins = zip(*((part["count"], part["q"]) for part in record["calibration"]), strict=True)
+    assert (len(counts), sorted(bins)) == (10, list(bins))
+    assert max(counts) - min(counts) <= 1

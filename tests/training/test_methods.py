@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+import torch
 
 from service.core import metrics
 from service.play.sample import SampleMarket
@@ -43,8 +44,11 @@ LEARNED = [name for name in get_args(MethodName) if name not in STUDIED]
 @pytest.mark.parametrize("method", ABLATIONS)
 def test_an_ablation_trains(method: Any) -> None:
     learns = learner(TrainConfig(method=method, network=NetworkConfig(rounds=2, hidden=16)))
+    before = [part.clone() for part in learns.network.decide.parameters()]
     found = learns.improve(_toy(np.random.default_rng(0), 8), 0)
     assert all(np.isfinite(value) for value in found.values())
+    after = learns.network.decide.parameters()
+    assert not any(map(torch.equal, before, after))
 
 
 @pytest.mark.parametrize("method", LEARNED)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from training.arenas import arena
+from training.config import TrainConfig
 from training.parallel import Ranks, join
+from training.policy import Network
+from training.run import network_of, train
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
@@ -70,10 +75,14 @@ def ran(folder: Path, text: str, method: str, processes: int) -> None:
     folder.mkdir()
     program = folder / "program.py"
     program.write_text(text)
+    started([str(program), method, str(folder)], processes)
+
+
+def started(command: list[str], processes: int) -> str:
+    """What Python says with ``command``, in some processes of torchrun."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    command = [sys.executable, *(torchrun if processes > 1 else []), str(program)]
     done = subprocess.run(
-        [*command, method, str(folder)],
+        [sys.executable, *(torchrun if processes > 1 else []), *command],
         cwd=ROOT,
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -81,6 +90,7 @@ def ran(folder: Path, text: str, method: str, processes: int) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2_000:]
+    return done.stdout
 
 
 @pytest.mark.parametrize("method", ["iac-t", "is-pathwise"])
@@ -88,6 +98,24 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path, method: str) -> Non
     alone = trained(tmp_path / "one", method, 1)
     both = trained(tmp_path / "two", method, 2)
     torch.testing.assert_close(alone, both, atol=2e-4, rtol=1e-3)
+
+
+def test_the_program_shares_a_run_and_says_logs_and_ships_once(tmp_path: Path) -> None:
+    asked = ["--lab", "mild", "--method", "alone-pathwise", "--days", "8", "--iterations", "3"]
+    where = ["--held-out-days", "20", "--runs", str(tmp_path), "--models", str(tmp_path / "models")]
+    where += ["--tensorboard"]
+    said = started(["-m", "training.train", *asked, *where], 2)
+    assert said.count("20 validation days, lab-mild") == 1
+    assert len(list(tmp_path.glob("*/events.out.tfevents.*"))) == 1
+    config = TrainConfig(lab="mild", method="alone-pathwise", days=8, iterations=3, runs=tmp_path)
+    shared = flat(network_of(config))
+    alone = flat(train(replace(config, runs=tmp_path / "alone"), arena(config)).network)
+    torch.testing.assert_close(shared, alone, atol=2e-4, rtol=1e-3)
+    assert not torch.equal(shared, alone)  # days that are summed in two parts round otherwise
+
+
+def flat(network: Network) -> torch.Tensor:
+    return torch.cat([part.flatten() for part in network.state_dict().values()])
 
 
 def test_one_process_that_is_stopped_stops_all_after_the_same_iteration(tmp_path: Path) -> None:

@@ -18,8 +18,9 @@ from training.config import TrainConfig
 from training.episodes import EpisodeBatch, draw, to_device
 from training.learner import learner
 from training.markets import generated
+from training.methods import MethodName
 from training.pathwise import Pathwise
-from training.policy import NetworkPolicy
+from training.policy import Choose, Exchange, NetworkPolicy
 from training.simulator import RewardConfig, begin, play, prepare, weights
 from training.twin import Bounds, Twin, bounded, features, live, open_twin
 
@@ -105,17 +106,50 @@ def test_the_twin_sees_what_the_service_sees() -> None:
     assert torch.equal(features(twin, seen), seen.features)
 
 
-def test_slopes_reach_every_round_and_stay_finite() -> None:
-    config = TrainConfig(method="iac-t-pathwise", network=NetworkConfig(rounds=3, hidden=16))
-    learns = learner(config)
+def slopes_by_round(method: MethodName, part: float, loud: bool) -> torch.Tensor:
+    """Slopes of what days earn in the logits of three steps (the last is forced) and three rounds,
+    ``[T, K, B, N, A]``; ``loud``: with messages that change something, as after training."""
+    config = TrainConfig(method=method, network=NetworkConfig(rounds=3, hidden=16))
+    options = replace(config.pathwise, slope_attribution=part)
+    learns = learner(replace(config, pathwise=options))
     assert isinstance(learns, Pathwise)
+    assert learns.network.talk is not None
+    if loud:
+        torch.nn.init.normal_(learns.network.talk.update[-1].weight, std=0.2)
+    heard, exchange = [], learns.network.exchange
+
+    def listen(features: torch.Tensor, live: torch.Tensor, choose: Choose) -> Exchange:
+        return exchange(features, live, lambda k, logits: choose(k, heard.append(logits) or logits))
+
+    learns.network.exchange = listen
+    earned = learns.play(batch_of(3, 1), FREE).earned.sum()
+    slopes = torch.stack(torch.autograd.grad(earned, heard))
+    return slopes.unflatten(0, (-1, 3))[:-1]
+
+
+def test_slopes_reach_every_round_through_what_was_said() -> None:
+    said = slopes_by_round("iac-t-pathwise", 0.0, loud=True)
+    assert said.isfinite().all()
+    assert (said.abs().sum(dim=(2, 3, 4)) > 0).all()
+    data = slopes_by_round("iac-t-pathwise-data", 0.0, loud=True)
+    assert not data[:, :-1].any()
+    assert (data[:, -1].abs().sum(dim=(1, 2, 3)) > 0).all()
+
+
+def test_earlier_rounds_are_told_part_of_the_slope_of_what_trades() -> None:
+    told = slopes_by_round("iac-t-pathwise", 0.3, loud=False)
+    assert (told[:, -1].abs().sum(dim=(1, 2, 3)) > 0).all()
+    for earlier in (0, 1):
+        torch.testing.assert_close(told[:, earlier], 0.3 * told[:, -1])
+
+
+def test_slopes_stay_finite() -> None:
+    learns = learner(TrainConfig(method="iac-t-pathwise", network=NetworkConfig(rounds=3)))
     for seed in range(3):
         found = learns.improve(batch_of(seed, seed % 2), 0)
-        assert all(value == value for value in found.values())
+        assert np.isfinite(list(found.values())).all()
     assert {"entropy_1", "entropy_2", "entropy_3", "slope_norm"} <= found.keys()
-    talk = learns.network.talk
-    assert talk is not None
-    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in talk.parameters())
+    assert all(part.isfinite().all() for part in learns.network.parameters())
 
 
 def test_slopes_of_baskets_with_one_side_only_stay_finite() -> None:

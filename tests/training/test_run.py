@@ -18,6 +18,7 @@ from training.episodes import to_device
 from training.errors import Diverged, Interrupted, OtherData
 from training.identity import identity, learned_options
 from training.methods import MethodName
+from training.policy import Network
 from training.run import Finished, network_of, objective_bp, train
 
 
@@ -35,7 +36,11 @@ def small(runs: Path, **options: Any) -> TrainConfig:
 
 
 def weights(done: Finished) -> torch.Tensor:
-    return torch.cat([part.flatten() for part in done.network.state_dict().values()])
+    return flat(done.network)
+
+
+def flat(network: Network) -> torch.Tensor:
+    return torch.cat([part.flatten() for part in network.state_dict().values()])
 
 
 def interrupted(config: TrainConfig, where: Arena, after: int) -> None:
@@ -75,7 +80,7 @@ def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
     assert torch.equal(weights(first), weights(again))
 
 
-def test_the_best_weights_of_the_selection_days_are_kept(tmp_path: Path) -> None:
+def test_weights_are_looked_at_on_the_selection_days(tmp_path: Path) -> None:
     config = small(tmp_path)
     where = arena(config)
     done = train(config, where)
@@ -83,6 +88,22 @@ def test_the_best_weights_of_the_selection_days_are_kept(tmp_path: Path) -> None
     chosen = [to_device(batch) for batch in where.select().batches]
     assert objective_bp(done.network, chosen, config.reward) == pytest.approx(best)
     assert [iteration for iteration, _ in done.curve] == [2, 4, 5]
+
+
+def test_the_best_weights_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three looks the second one is the best: its weights are answered, and read again."""
+    config, looks, worth = small(tmp_path), [], [1.0, 3.0, 2.0]
+
+    def look(network: Network, *given: object) -> float:
+        looks.append(flat(network))
+        return worth[len(looks) - 1]
+
+    monkeypatch.setattr("training.run.objective_bp", look)
+    done = train(config, arena(config))
+    assert [value for _, value in done.curve] == worth
+    assert not torch.equal(looks[1], looks[2])
+    assert torch.equal(weights(done), looks[1])
+    assert torch.equal(flat(network_of(config)), looks[1])
 
 
 def test_what_a_run_is_called_depends_on_what_it_learns_only(tmp_path: Path) -> None:
@@ -139,10 +160,16 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, left: int) -> None:
 
 
 def test_a_run_that_diverges_says_so_and_keeps_what_was_saved(tmp_path: Path) -> None:
-    config = small(tmp_path)
-    broken = replace(config, ppo=replace(config.ppo, lr=1e30), method="iac-t")
-    with pytest.raises(Diverged, match="is not finite"):
-        train(broken, arena(broken))
+    config = small(tmp_path, method="iac-t", checkpoint_every=1)
+    broken = replace(config, ppo=replace(config.ppo, lr=1e30))
+    where = arena(config)
+    interrupted(config, where, after=2)
+    saved = tmp_path / identity(config)
+    kept = (saved / "checkpoint.pt").read_bytes()
+    saved.rename(tmp_path / identity(broken))
+    with pytest.raises(Diverged, match="is not finite in iteration 3"):
+        train(broken, where)
+    assert [path.read_bytes() for path in tmp_path.glob("*/*")] == [kept]
 
 
 @pytest.mark.parametrize(

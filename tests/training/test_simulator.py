@@ -40,9 +40,12 @@ def test_a_day_solved_by_hand() -> None:
     assert team[0].tolist() == pytest.approx([2 * own / 3 - 0.001] * 3, rel=1e-5)
 
 
+@pytest.mark.parametrize("proceeds", Proceeds)
+@pytest.mark.parametrize("late", [0, 2])
 @pytest.mark.parametrize("seed", range(12))
-def test_equals_the_slow_reference(seed: int) -> None:
-    batch = episodes(seed, lot=(1, 7, 100)[seed % 3], cash_buffer_bp=(0, 100)[seed % 2])
+def test_equals_the_slow_reference(seed: int, late: int, proceeds: Proceeds) -> None:
+    basket = {"lot": (1, 7, 100)[seed % 3], "cash_buffer_bp": (0, 100)[seed % 2]}
+    batch = episodes(seed, latency_bars=late, proceeds=proceeds, **basket)
     batch = replace(batch, cash_minor=batch.cash_minor * (seed % 4) // 3)  # from broke to enough
     actions = random_actions(batch, seed)
     assert_equals_slow(batch, actions)

@@ -133,6 +133,26 @@ def test_without_ray_the_error_names_the_extra(tmp_path: Path, monkeypatch) -> N
         next(on_ray([], tiny(tmp_path)))
 
 
+@pytest.mark.parametrize("address", [None, "ray://there:10001"])
+def test_a_cluster_is_asked_at_its_address(
+    address: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def init(**options: Any) -> None:
+        asked.update(options)
+        raise ConnectionError
+
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(ConnectionError):
+        quietly(tiny(tmp_path, serial=False, workers=3, address=address))
+    assert asked.get("address") == address
+    assert asked.get("num_cpus") == (None if address else 3)
+    if address:  # with the code of this machine
+        code = [Path(part) for part in asked["runtime_env"]["py_modules"]]
+        assert code == [ROOT / "service", ROOT / "training"]
+
+
 def test_what_is_not_trained_is_not_evaluated(runs: Path, tmp_path: Path) -> None:
     (cell,) = chosen(tiny(tmp_path, methods=("ppo",)))
     with pytest.raises(ValueError, match="ppo with seed 1 is not trained"):

@@ -95,6 +95,26 @@ def test_what_cannot_ship_is_said_before_the_run(models, tmp_path: Path) -> None
     may_ship(replace(config, models=folder), arena(config))
 
 
+def test_a_file_is_trained_on_and_its_diagnostics_are_logged(tmp_path: Path) -> None:
+    """With ``--bars`` and ``--tensorboard``: what TensorBoard shows is what the run said last."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    bars = write_bars(tmp_path / "bars.parquet", generate_days(3, 8, symbols=6, bars=8))
+    market = ("--bars", str(bars), "--bars-per-step", "2", "--orders", "4", "4")
+    asked = ("--method", "alone-pathwise", "--iterations", "3", "--days", "4", "--tensorboard")
+    said = run("training/train.py", *market, *asked, *folders(tmp_path / "models"))
+    assert f"1 validation days, {tmp_path.name}" in said
+    (saved,) = (tmp_path / "runs").glob("*/checkpoint.pt")
+    progress = torch.load(saved, weights_only=False)["progress"]
+    assert progress["agent_steps"] == 3 * 4 * 4 * 4  # iterations, days, orders, steps
+    logged = EventAccumulator(str(saved.parent)).Reload()
+    assert set(logged.Tags()["scalars"]) == set(progress["last"])
+    for name, value in progress["last"].items():
+        steps = logged.Scalars(name)
+        assert [step.step for step in steps] == [1, 2, 3]
+        assert steps[-1].value == pytest.approx(value, rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("program", "options", "said"),
     [

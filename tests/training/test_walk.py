@@ -26,9 +26,14 @@ from .small import (
 )
 
 
+@pytest.mark.parametrize("proceeds", Proceeds)
+@pytest.mark.parametrize("late", [0, 1, 2])
 @pytest.mark.parametrize("seed", range(8))
-def test_caps_halts_and_locks_equal_the_slow_reference(seed: int) -> None:
+def test_caps_halts_and_locks_equal_the_slow_reference(
+    seed: int, late: int, proceeds: Proceeds
+) -> None:
     basket = {"lot": (1, 7, 100)[seed % 3], "cash_buffer_bp": (0, 100)[seed % 2]}
+    basket |= {"latency_bars": late, "proceeds": proceeds}
     batch = episodes(seed, volume_cap_ppm=(0, 3_000, 30_000, 10**6)[seed % 4], **basket)
     batch = stopped(replace(batch, cash_minor=batch.cash_minor * (1 + seed % 3) // 3), seed)
     assert_equals_slow(batch, random_actions(batch, seed))
