@@ -198,7 +198,7 @@ def _rounds(budget: Budget, data: Path) -> list[Cell]:
 def _ablations(budget: Budget, data: Path) -> list[Cell]:
     config, test = place("lab-tight", budget, data), usual_test("lab-tight", budget)
     cells = fixed("ablations", "lab-tight", config, [test])
-    compared: tuple[MethodName, ...] = ("iac-t", "tarmac", *PATHWISE, *ABLATIONS)
+    compared: tuple[MethodName, ...] = ("iac-t", "tarmac", "ppo", *PATHWISE, *ABLATIONS)
     cells += learned("ablations", "lab-tight", config, [test], compared)
     team = dataclasses.replace(config, credit="team")
     return cells + learned("ablations", "lab-tight-team", team, [test], ["iac-t", "ppo"])
