@@ -199,6 +199,8 @@ def main(config: TrainConfig) -> bool:
     try:
         with shown(config, console, quiet=not ranks.first) as each:
             done = train(config, where, each, ranks)
+        # one that leaves while another still writes its log takes that one's connection away
+        ranks.total(torch.zeros(1, device=config.device))
     finally:
         leave(ranks)
     if not ranks.first:
