@@ -184,7 +184,7 @@ def windows(
     """
     beside = path.parent / "split.json"
     if beside.is_file():
-        last, start, end = _split(beside)
+        last, start, end = split_days(beside)
         days = from_file(path, bars_per_step, end, price_limit_bp=price_limit_bp)
         known = sum(date <= last for date in days.dates)
         tested = [start <= date <= end for date in days.dates]
@@ -207,7 +207,7 @@ def windows(
     return train, select, days.only(slice(first, first + count))
 
 
-def _split(beside: Path) -> tuple[str, str, str]:
+def split_days(beside: Path) -> tuple[str, str, str]:
     """Last training day, first and last test day of a ``split.json``; raises BarsError."""
     try:
         split = json.loads(beside.read_text(encoding="utf-8"))["split"]

@@ -32,6 +32,7 @@ from training.arenas import (
     Arena,
     Days,
     arena,
+    split_days,
     usual_basket,
 )
 from training.config import TrainConfig
@@ -250,7 +251,7 @@ def window(config: TrainConfig) -> str:
         return f"generated, seed {TEST_SEED}"
     beside, last = config.bars.parent / "split.json", f"last {TEST_SHARE:.0%} of the file's days"
     if beside.is_file():
-        start, end, *_ = json.loads(beside.read_text(encoding="utf-8"))["split"]["valid"]
+        _, start, end = split_days(beside)
         last = f"{start} to {end}"
     return f"{config.window} windows before {last}" if config.window else last
 

@@ -1,6 +1,6 @@
 """Batches of trading days: B days of up to N orders each, drawn from days of bars.
 
-Sizes and initial cash come from the basket rules of ``service.play.orders``. Nothing here looks at
+Sizes and initial cash follow the basket rules of ``service.play.orders``. Nothing here looks at
 what a day will bring.
 """
 
@@ -19,7 +19,6 @@ from service.core.limits import (
 )
 from service.core.orders import Orders, Rules
 from service.core.units import BP, Array, ceil_div
-from service.play.orders import initial_cash_minor
 from training.baskets import BasketConfig, draw_basket
 from training.changes import Changes, draw_changes, draw_windows, windowed_need
 from training.errors import Refused
@@ -174,19 +173,7 @@ def _cash(
     """What an even schedule needs at the opening prices, and a margin of the day; ``[B]``."""
     margin = np.rint(rng.uniform(*config.margin_bp, len(arrival))).astype(np.int64)
     on_legs = margin if config.margin_on == "legs" else 0
-    if config.changes:
-        need = windowed_need(orders, arrival, steps, config, on_legs)
-    else:
-        need = initial_cash_minor(
-            orders.side,
-            orders.order_qty,
-            arrival,
-            steps,
-            lot=config.lot,
-            margin_bp=on_legs,
-            buffer_bp=config.cash_buffer_bp,
-            ticks_per_minor=config.ticks_per_minor,
-        )
+    need = windowed_need(orders, arrival, steps, config, on_legs)
     return np.asarray(ceil_div(need * (BP + margin - on_legs), BP))
 
 

@@ -7,8 +7,9 @@ with the joined batch learns, to float tolerance. Started by torchrun; alone, no
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -81,7 +82,18 @@ def join(device: str) -> Ranks:
     return Ranks(dist.get_rank(), dist.get_world_size())
 
 
-def leave(ranks: Ranks) -> None:
-    """End what :func:`join` began."""
-    if ranks.world > 1:
-        dist.destroy_process_group()
+@contextlib.contextmanager
+def joined(device: str) -> Iterator[Ranks]:
+    """:func:`join` for as long as it is needed.
+
+    Ranks leave together: one that left while another is still at work would take that one's
+    connection away. An error is of one rank, and does not wait for the others.
+    """
+    ranks = join(device)
+    try:
+        yield ranks
+        if ranks.world > 1:
+            dist.barrier()
+    finally:
+        if ranks.world > 1:
+            dist.destroy_process_group()

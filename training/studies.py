@@ -169,15 +169,13 @@ def _long(budget: Budget, data: Path) -> list[Cell]:
 
 
 def _windows(budget: Budget, data: Path) -> list[Cell]:
+    compared: tuple[MethodName, ...] = ("iac-t-pathwise", "iac-c-pathwise", "alone-pathwise")
     cells = []
     for folder, back in ((folder, back) for folder, many in WINDOWS.items() for back in many):
-        arena, usual = f"{folder}-w{back}", place(folder, budget, data)
-        config, tests = (
-            dataclasses.replace(usual, window=back),
-            [Trial(arena, budget.sample_test_days)],
-        )
+        arena = f"{folder}-w{back}"
+        config = dataclasses.replace(place(folder, budget, data), window=back)
+        tests = [dataclasses.replace(usual_test(folder, budget), name=arena)]
         cells += fixed("windows", arena, config, tests)
-        compared: tuple[MethodName, ...] = ("iac-t-pathwise", "iac-c-pathwise", "alone-pathwise")
         cells += learned("windows", arena, config, tests, compared)
     return cells
 

@@ -19,6 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from service.play.bars import BarsError
 from training.cells import missing, run_cell, where
 from training.errors import OPERATING, Interrupted, Refused, told
 from training.limits import THREADS_MAX, within
@@ -204,7 +205,7 @@ def sweep(config: SweepConfig, console: Console) -> list[Outcome]:
 def _is_missing(cell: Cell, runs: Path) -> bool:
     try:
         return bool(missing(cell, runs))
-    except OSError:  # its data is not there: running the cell says so
+    except (BarsError, OSError):  # its data is not there: running the cell says so
         return True
 
 

@@ -38,7 +38,7 @@ from training.identity import identity
 from training.ignored import ignored
 from training.limits import as_typed
 from training.methods import METHODS
-from training.parallel import join, leave
+from training.parallel import joined
 from training.policy import Network, NetworkPolicy
 from training.provenance import git_commit
 from training.run import Finished, Report, train
@@ -192,17 +192,12 @@ def main(config: TrainConfig) -> bool:
     torch.set_num_threads(config.threads)
     where = arena(config)
     may_ship(config, where)
-    ranks = join(config.device)
-    if ranks.first and (names := ignored(config)):
-        options = ", ".join(map(as_typed, names))
-        console.print(f"without effect for {config.method} on {where.name}: {options}")
-    try:
+    with joined(config.device) as ranks:
+        if ranks.first and (names := ignored(config)):
+            options = ", ".join(map(as_typed, names))
+            console.print(f"without effect for {config.method} on {where.name}: {options}")
         with shown(config, console, quiet=not ranks.first) as each:
             done = train(config, where, each, ranks)
-        # one that leaves while another still writes its log takes that one's connection away
-        ranks.total(torch.zeros(1, device=config.device))
-    finally:
-        leave(ranks)
     if not ranks.first:
         return False
     seconds = time.monotonic() - wall

@@ -169,7 +169,7 @@ def initial_cash_minor(
     steps: int,
     *,
     lot: Ints | int = 1,
-    margin_bp: Ints | int = MARGIN_BP,
+    margin_bp: int = MARGIN_BP,
     buffer_bp: int = CASH_BUFFER_BP,
     ticks_per_minor: int = 100,
 ) -> Ints:
@@ -178,7 +178,7 @@ def initial_cash_minor(
     The largest over t of (1 + margin) x the buys of steps 1..t, those of step t at the price at
     which they reserve cash, less (1 - margin) x the sales of steps 1..t-1, all at the opening
     prices. Sales are complete at step T-1, since proceeds count once reported. ``side``, ``qty``
-    and ``arrival_px`` (ticks) are ``[..., N]``, ``margin_bp`` one for all or ``[...]``.
+    and ``arrival_px`` (ticks) are ``[..., N]``.
 
     The margin is on both legs, not on their difference, because prices move both: with it on the
     difference a basket of equal sides cut its even schedule in 10-19% of the steps of five data

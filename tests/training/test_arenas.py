@@ -36,6 +36,16 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_bars(folder / "bars.parquet", generate_days(3, DAYS, symbols=6, bars=8))
 
 
+def split_copy(file: Path, folder: Path) -> tuple[Path, list[str]]:
+    """The file beside a split that leaves out days, and its dates."""
+    copy = folder / "bars.parquet"
+    copy.write_bytes(file.read_bytes())
+    dates = sorted({str(m)[:10] for m in pq.read_table(file)["ts"].to_pylist()})
+    split = {"train": [dates[0], dates[13], 14], "valid": [dates[15], dates[18], 4]}
+    (folder / "split.json").write_text(json.dumps({"split": split}))
+    return copy, dates
+
+
 SMALL = BasketConfig(orders=(4, 4))
 
 
@@ -47,11 +57,7 @@ def test_windows_of_a_file_follow_each_other(file: Path) -> None:
 
 
 def test_a_split_beside_the_file_names_the_test_window(file: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "bars.parquet"
-    copy.write_bytes(file.read_bytes())
-    dates = sorted({str(m)[:10] for m in pq.read_table(file)["ts"].to_pylist()})
-    split = {"train": [dates[0], dates[13], 14], "valid": [dates[15], dates[18], 4]}
-    (tmp_path / "split.json").write_text(json.dumps({"split": split}))
+    copy, dates = split_copy(file, tmp_path)
     train, select, test = windows(copy, 2)
     assert train.dates + select.dates == tuple(dates[1:14])
     assert len(select.dates) == 2
@@ -60,19 +66,14 @@ def test_a_split_beside_the_file_names_the_test_window(file: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("split", [False, True])
 def test_windows_roll_back_by_their_length(file: Path, tmp_path: Path, split: bool) -> None:
-    copy = tmp_path / "bars.parquet"
-    copy.write_bytes(file.read_bytes())
-    if split:
-        dates = sorted({str(m)[:10] for m in pq.read_table(file)["ts"].to_pylist()})
-        known = {"train": [dates[0], dates[13], 14], "valid": [dates[15], dates[18], 4]}
-        (tmp_path / "split.json").write_text(json.dumps({"split": known}))
-    rolled = [windows(copy, 2, back=back) for back in range(3)]
+    path = split_copy(file, tmp_path)[0] if split else file
+    rolled = [windows(path, 2, back=back) for back in range(3)]
     for (_, _, later), (train, select, test) in pairwise(rolled):
         assert len(test.dates) == len(later.dates)
         assert test.dates[-1] < later.dates[0]
         assert train.dates[-1] < select.dates[0] <= select.dates[-1] < test.dates[0]
     with pytest.raises(BarsError, match=r"days before test window 9 .* or a smaller --window"):
-        windows(copy, 2, back=9)
+        windows(path, 2, back=9)
 
 
 @pytest.mark.parametrize(

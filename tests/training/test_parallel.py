@@ -13,7 +13,6 @@ import torch
 from training.arenas import arena
 from training.config import TrainConfig
 from training.parallel import Ranks, join
-from training.policy import Network
 from training.run import network_of, train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,7 +21,7 @@ import sys, torch
 from training.arenas import arena
 from training.channels import NetworkConfig
 from training.config import TrainConfig
-from training.parallel import join, leave
+from training.parallel import joined
 from training.run import train
 torch.set_num_threads(1)
 config = TrainConfig(lab="mild", method=sys.argv[1], days=8, iterations=3, runs=sys.argv[2],
@@ -30,11 +29,10 @@ config = TrainConfig(lab="mild", method=sys.argv[1], days=8, iterations=3, runs=
 from pathlib import Path
 from dataclasses import replace
 config = replace(config, runs=Path(sys.argv[2]))
-ranks = join("cpu")
-done = train(config, arena(config), ranks=ranks)
-if ranks.first:
-    torch.save(done.network.state_dict(), Path(sys.argv[2]) / "weights.pt")
-leave(ranks)
+with joined("cpu") as ranks:
+    done = train(config, arena(config), ranks=ranks)
+    if ranks.first:
+        torch.save(done.network.state_dict(), Path(sys.argv[2]) / "weights.pt")
 """
 
 
@@ -44,30 +42,32 @@ from pathlib import Path
 from training.arenas import arena
 from training.channels import NetworkConfig
 from training.config import TrainConfig
-from training.parallel import join, leave
+from training.parallel import joined
 from training.errors import Interrupted
 from training.run import train
 folder = Path(sys.argv[2])
 config = TrainConfig(lab="mild", method=sys.argv[1], days=8, iterations=9, runs=folder,
     network=NetworkConfig(rounds=1, hidden=16))
-ranks = join("cpu")
 
 def stop(iteration, found):
     if iteration == 2 and not ranks.first:  # twice: from the terminal, and from torchrun
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
-try:
-    train(config, arena(config), stop, ranks)
-except Interrupted as error:
-    (folder / f"said-{ranks.rank}").write_text(str(error))
-leave(ranks)
+with joined("cpu") as ranks:
+    try:
+        train(config, arena(config), stop, ranks)
+    except Interrupted as error:
+        (folder / f"said-{ranks.rank}").write_text(str(error))
 """
 
 
 def trained(folder: Path, method: str, processes: int) -> torch.Tensor:
     ran(folder, PROGRAM, method, processes)
-    state = torch.load(folder / "weights.pt")
+    return flat(torch.load(folder / "weights.pt"))
+
+
+def flat(state: dict[str, torch.Tensor]) -> torch.Tensor:
     return torch.cat([part.flatten() for part in state.values()])
 
 
@@ -108,14 +108,11 @@ def test_the_program_shares_a_run_and_says_logs_and_ships_once(tmp_path: Path) -
     assert said.count("20 validation days, lab-mild") == 1
     assert len(list(tmp_path.glob("*/events.out.tfevents.*"))) == 1
     config = TrainConfig(lab="mild", method="alone-pathwise", days=8, iterations=3, runs=tmp_path)
-    shared = flat(network_of(config))
-    alone = flat(train(replace(config, runs=tmp_path / "alone"), arena(config)).network)
+    shared = flat(network_of(config).state_dict())
+    done = train(replace(config, runs=tmp_path / "alone"), arena(config))
+    alone = flat(done.network.state_dict())
     torch.testing.assert_close(shared, alone, atol=2e-4, rtol=1e-3)
     assert not torch.equal(shared, alone)  # days that are summed in two parts round otherwise
-
-
-def flat(network: Network) -> torch.Tensor:
-    return torch.cat([part.flatten() for part in network.state_dict().values()])
 
 
 def test_one_process_that_is_stopped_stops_all_after_the_same_iteration(tmp_path: Path) -> None:

@@ -127,6 +127,23 @@ def test_a_failing_cell_stops_no_other(tmp_path: Path) -> None:
         main(config)
 
 
+def test_a_damaged_split_is_the_error_of_its_cell(tmp_path: Path) -> None:
+    beside = tmp_path / "data" / "us_equity_1m_2018"
+    beside.mkdir(parents=True)
+    for name, text in (("bars.parquet", ""), ("split.json", '{"split": {}}')):
+        (beside / name).write_text(text)
+    config = tiny(tmp_path, data=beside.parent, arenas=(beside.name,), methods=("twap",))
+    (cell,) = chosen(config)
+    place, (test, *_) = where(cell, tmp_path), cell.tests
+    place.folder.mkdir(parents=True)
+    for done in (place.record(test.name), place.values(test.name)):
+        done.write_text("{}")
+    (outcome,) = quietly(config)
+    assert outcome.error is not None
+    assert "does not name its days" in outcome.error
+    assert "Traceback" not in outcome.error
+
+
 def test_without_ray_the_error_names_the_extra(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(Refused, match=r"concord-execution\[sweep\].*--serial"):
