@@ -43,7 +43,7 @@ def learned_options(config: TrainConfig) -> dict[str, Any]:
         kept["reward"] |= {"penalised_from": 0.0, "penalised_fully": 0.0}
     for group in {part for part, _, _ in ADDED if part}:
         kept[group] = as_before(group, kept[group])
-    return dict(json.loads(json.dumps(as_before("", kept), default=_name_only)))
+    return dict(json.loads(json.dumps(as_before("", kept), default=by_name)))
 
 
 def as_before(group: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -52,5 +52,9 @@ def as_before(group: str, options: dict[str, Any]) -> dict[str, Any]:
     return {k: value for k, value in options.items() if k not in later or value != later[k]}
 
 
-def _name_only(value: object) -> str:
-    return f"{value.parent.name}/{value.name}" if isinstance(value, Path) else str(value)
+def by_name(value: object) -> str:
+    """A path as its folder and its name, which do not depend on where a project lies."""
+    if not isinstance(value, Path):
+        return str(value)
+    whole = value.resolve()
+    return f"{whole.parent.name}/{whole.name}"

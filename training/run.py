@@ -34,6 +34,7 @@ from training.identity import identity
 from training.learner import Learner, learner
 from training.parallel import ALONE, Ranks
 from training.policy import Network, NetworkPolicy
+from training.rollout import Rollout
 from training.simulator import RewardConfig, play, weights
 
 Report = Callable[[int, dict[str, float]], None]
@@ -179,9 +180,10 @@ def _restore(saved: Path, made: Learner, progress: _Progress, device: str, sourc
 
 
 def loaded(saved: Path, device: str) -> dict[str, Any]:
-    """What :func:`_save` wrote; raises OtherData."""
+    """What :func:`_save` wrote; raises OtherData, also for a file that would run code."""
     try:
-        return dict(torch.load(saved, map_location=device, weights_only=False))
+        with torch.serialization.safe_globals([Rollout]):  # DDQN keeps those that it replays
+            return dict(torch.load(saved, map_location=device, weights_only=True))
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise OtherData(f"{saved} is damaged; remove it to train anew") from error
 

@@ -46,11 +46,11 @@ class SweepConfig:
     data: Path = Path("data")
     """Folder of the folders of real bars."""
     workers: int = 2
-    """Cells at a time, each with one thread."""
+    """Cells at a time on this machine, each with one thread; a cluster runs one on each CPU."""
     serial: bool = False
     """One cell after the other in this process, without Ray."""
     address: str | None = None
-    """Ray cluster to run on; none: this machine."""
+    """Ray cluster to run on, whose CPUs decide how many cells run; none: this machine."""
     budget: Budget = field(default_factory=Budget)
 
     def __post_init__(self) -> None:

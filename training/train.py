@@ -34,7 +34,7 @@ from training.episodes import to_device
 from training.errors import Refused, told
 from training.evaluate import on_host, play_day_by_day, report, rules, table
 from training.export import served, shipped_row, write_model
-from training.identity import identity
+from training.identity import by_name, identity
 from training.ignored import ignored
 from training.limits import as_typed
 from training.methods import METHODS
@@ -136,7 +136,9 @@ def may_ship(config: TrainConfig, where: Arena) -> None:
 
 def provenance(config: TrainConfig, done: Finished, where: Arena) -> dict[str, Any]:
     """Where a model comes from, for its manifest."""
-    options = json.loads(json.dumps(dataclasses.asdict(config), default=_name_only))
+    every = dataclasses.asdict(config)
+    kept = {name: value for name, value in every.items() if name not in ("runs", "models")}
+    options = json.loads(json.dumps(kept, default=by_name))
     digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()
     return {
         "command": shlex.join(["python", "training/train.py", *sys.argv[1:]]),
@@ -149,10 +151,6 @@ def provenance(config: TrainConfig, done: Finished, where: Arena) -> dict[str, A
         "agent_steps": done.agent_steps,
         "cpu_s": round(done.cpu_s),
     }
-
-
-def _name_only(value: object) -> str:
-    return value.name if isinstance(value, Path) else str(value)
 
 
 def ship(done: Finished, config: TrainConfig, where: Arena, console: Console) -> bool:

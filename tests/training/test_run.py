@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,17 @@ def test_what_a_run_is_called_depends_on_what_it_learns_only(tmp_path: Path) -> 
         assert identity(config) != identity(replace(config, **change))
 
 
+def test_a_file_of_bars_is_known_by_its_folder_and_name(tmp_path: Path, monkeypatch) -> None:
+    there = small(tmp_path, lab=None, bars=tmp_path / "us" / "bars.parquet")
+    monkeypatch.chdir(tmp_path)
+    for near in ("us/bars.parquet", "us/../us/bars.parquet"):
+        assert identity(there) == identity(replace(there, bars=Path(near)))
+    assert identity(there) != identity(replace(there, bars=Path("cn/bars.parquet")))
+    (tmp_path / "us").mkdir()
+    monkeypatch.chdir(tmp_path / "us")
+    assert identity(there) == identity(replace(there, bars=Path("bars.parquet")))
+
+
 def test_options_that_came_later_leave_older_runs_their_name(tmp_path: Path) -> None:
     config = small(tmp_path)
     assert "risk_per_bp" not in learned_options(config)["pathwise"]
@@ -157,6 +168,26 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, left: int) -> None:
     for again in (lambda: train(config, arena(config)), lambda: network_of(config)):
         with pytest.raises(OtherData, match=r"checkpoint.pt is damaged; remove it"):
             again()
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    config = small(tmp_path, method="alone-pathwise")
+    saved = tmp_path / identity(config) / "checkpoint.pt"
+    saved.parent.mkdir()
+    torch.save({"learner": {}, "progress": {}, "source": Harmful(tmp_path / "ran")}, saved)
+    with pytest.raises(OtherData, match=r"checkpoint.pt is damaged; remove it"):
+        train(config, arena(config))
+    assert not (tmp_path / "ran").exists()
+
+
+@dataclass
+class Harmful:
+    """Unpickling it makes a folder."""
+
+    made: Path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.made),)
 
 
 def test_a_run_that_diverges_says_so_and_keeps_what_was_saved(tmp_path: Path) -> None:

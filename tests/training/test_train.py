@@ -50,6 +50,7 @@ def test_a_run_ships_a_model_with_its_provenance(models) -> None:
     assert row["method"] == "alone-pathwise"
     assert row["training"]["command"].startswith("python training/train.py --lab mild")
     assert row["training"]["config"]["days"] == 64
+    assert not {"runs", "models"} & row["training"]["config"].keys()  # of this machine only
     assert row["training"]["agent_steps"] > 0
     methods = [record["method"] for record in row["scores"]]
     assert methods == ["twap", "vwap", "ac", "twap-sync", "iac"]
